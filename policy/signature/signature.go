@@ -1,0 +1,104 @@
+// Package signature verifies and makes webhook signatures by schemes that are data.
+package signature
+
+// Header is one header field. Name is in lower case.
+type Header struct {
+	Name  string
+	Value string
+}
+
+// Delivery is what a scheme can sign. All of it are views: nothing is kept after a verification.
+type Delivery struct {
+	Method string
+	// Path is the request target as received, with its query.
+	Path string
+	// PublicURL is the URL that the sender was given, without a query; empty where the policy names none.
+	PublicURL string
+	Headers   []Header
+	// Merged says that Headers holds each name once, repeats joined with ',' and invalid bytes replaced by '!'.
+	Merged bool
+	// Body holds the bytes of the body in one or more segments.
+	Body [][]byte
+}
+
+// MessageID identifies a signed message: the first 16 bytes of the SHA-256 of its MAC or, for a public-key scheme, of the message.
+type MessageID [16]byte
+
+// Failure is why a verification ends without a match. The zero value is OK only as the result of Parse.
+type Failure uint8
+
+const (
+	None Failure = iota
+	Missing
+	Malformed
+	TimestampMissing
+	TimestampMalformed
+)
+
+// Spec is a scheme as written: the language of docs/schemes.md. Compile checks it.
+type Spec struct {
+	Alg     string        `yaml:"alg"`
+	Key     KeySpec       `yaml:"key"`
+	Sign    []string      `yaml:"sign"`
+	Sig     SigSpec       `yaml:"sig"`
+	TS      TimestampSpec `yaml:"ts"`
+	ID      string        `yaml:"id"`
+	Event   string        `yaml:"event"`
+	Require []RequireSpec `yaml:"require"`
+	Check   []CheckSpec   `yaml:"check"`
+
+	// FreshPerAttempt says that the sender signs each attempt anew.
+	FreshPerAttempt bool `yaml:"freshPerAttempt"`
+	// Nonce says that the signed part is unique per delivery although it does not hold the body.
+	Nonce bool `yaml:"nonce"`
+}
+
+// KeySpec says how the secret as the operator has it becomes a key, in the order strip, normalize, append, decode, hash.
+type KeySpec struct {
+	Strip     []string `yaml:"strip"`
+	Normalize string   `yaml:"normalize"`
+	Append    string   `yaml:"append"`
+	Decode    string   `yaml:"decode"`
+	Hash      string   `yaml:"hash"`
+}
+
+// SigSpec says where the signatures stand and how they are written.
+type SigSpec struct {
+	In             []string `yaml:"in"`
+	Numbered       string   `yaml:"numbered"`
+	Split          string   `yaml:"split"`
+	KV             string   `yaml:"kv"`
+	Pick           string   `yaml:"pick"`
+	DropFirst      bool     `yaml:"drop_first"`
+	Prefix         []string `yaml:"prefix"`
+	PrefixOptional bool     `yaml:"prefix_optional"`
+	Enc            string   `yaml:"enc"`
+}
+
+// TimestampSpec says where the timestamp stands. Tolerance is in seconds, 0 where the sender documents none.
+type TimestampSpec struct {
+	In        []string `yaml:"in"`
+	Unit      string   `yaml:"unit"`
+	Tolerance int      `yaml:"tolerance"`
+	Optional  bool     `yaml:"optional"`
+}
+
+// RequireSpec is a header that must have a constant value.
+type RequireSpec struct {
+	Header string `yaml:"header"`
+	Equals string `yaml:"equals"`
+}
+
+// CheckSpec demands that two templates give the same text.
+type CheckSpec struct {
+	A         string `yaml:"a"`
+	B         string `yaml:"b"`
+	IfPresent string `yaml:"if_present"`
+}
+
+// Fault is one thing that is wrong in a Spec.
+type Fault struct {
+	Field   string // its path in the Spec as written: "alg", "sign[1]", "sig.enc"
+	Problem string // what is wrong, lower case, without a full stop
+	Fix     string // what to write instead
+}
