@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -298,7 +299,8 @@ func TestRestlessFile(t *testing.T) {
 		time.Sleep(time.Second)
 		f.remove("secrets/key")
 		for i := range 80 {
-			f.write("policies/a.yaml", string(rune('a'+i%26)))
+			f.write("policies/.a.yaml", strconv.Itoa(i))
+			f.rename("policies/.a.yaml", "policies/a.yaml")
 			time.Sleep(50 * time.Millisecond)
 		}
 		synctest.Wait()
