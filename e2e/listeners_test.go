@@ -1,37 +1,52 @@
 package e2e
 
 import (
-	"maps"
-	"slices"
-
 	"github.com/hookauthz/hookauthz/e2e/stack"
 )
 
-// The secrets of testdata/policies. Every one is looked for in all that the programs write.
-const (
-	secret        = "e2e-current-secret-5f0b7a"
-	expiredSecret = "e2e-expired-secret-91c3d2"
-	leakedSecret  = "e2e-leaked-secret-77aa01"
-	githubSecret  = "It's a Secret to Everybody"
-	stripeSecret  = "whsec_00978109cfe549c69d5b6fe3e54a2855" // examples/secrets/stripe-2026-10
-	stripeOld     = "whsec_7e4d3f2b8aa292e3bd61d4d96c3a7895" // examples/secrets/stripe-2026-04
-	slackSecret   = "f702dc0c1ba6c76a2a01321f4e0af733"       // examples/secrets/slack
-	ordersSecret  = "whsec_Iv+WmIx5BQ37fZ2bsb7+Ja3KTEwWsoUt" // examples/secrets/orders
-	gitlabSecret  = "example-gitlab-3c21bdf3995eb316a83730a5"
-	partnerSecret = "example-partner-63ecae60f0b39c87c80142d7"
-	billingSecret = "example-billing-9c62a8245f7f102a17127551"
-)
-
-var secretEnv = []string{"E2E_SECRET=" + secret, "E2E_EXPIRED=" + expiredSecret, "E2E_LEAKED=" + leakedSecret}
-
-// routes are the policies of testdata/policies by the path of their route.
-var routes = map[string]string{
-	"/e2e/raw": "raw",
+// endpoints are the policies of testdata/policies that have a route, at /e2e/NAME.
+var endpoints = []string{
+	"raw", "checked", "empty", "stamped", "versions", "no-secret", "burst", "per-address", "failing", "guessing", "once",
+	"confirmed", "acknowledged", "shadowed", "peers", "proxied", "hops", "by-header",
 }
 
+// addRoutesAndListeners adds a route for each policy of the tests, and a listener for each wiring that is not the example's.
 func addRoutesAndListeners(c *stack.EnvoyConfig) {
 	hooks := c.Listener()
-	for _, path := range slices.Sorted(maps.Keys(routes)) {
-		hooks.AddRoute(path, routes[path])
+	for _, name := range endpoints {
+		hooks.AddRoute("/e2e/"+name, name)
 	}
+	// A route that names a policy which does not exist, and one whose policy has another path.
+	hooks.AddRoute("/e2e/nobody", "nobody")
+	hooks.AddRoute("/e2e/elsewhere", "raw")
+
+	// Envoy lets header names with underscores through.
+	delete(c.AddListener("underscores").HCM(), "common_http_protocol_options")
+
+	// Envoy takes websocket upgrades.
+	c.AddListener("upgrades").HCM()["upgrade_configs"] = []any{map[string]any{"upgrade_type": "websocket"}}
+
+	// The body goes to the authorizer as text.
+	text := c.AddListener("text").Filter("envoy.filters.http.ext_authz")
+	text["with_request_body"].(map[string]any)["pack_as_bytes"] = false
+
+	// Headers go to the authorizer merged, as Istio has them.
+	c.AddListener("merged").Filter("envoy.filters.http.ext_authz")["encode_raw_headers"] = false
+
+	// Bodies are cut off for the authorizer.
+	partial := c.AddListener("partial").Filter("envoy.filters.http.ext_authz")
+	partial["with_request_body"] = map[string]any{"max_request_bytes": 4096, "allow_partial_message": true, "pack_as_bytes": true}
+
+	// Envoy gives paths on as they are, and the authorizer finds the policy by them.
+	paths := c.AddListener("paths")
+	paths.HCM()["normalize_path"] = false
+	paths.HCM()["path_with_escaped_slashes_action"] = "KEEP_UNCHANGED"
+	paths.SetDomains("*")
+	paths.AddRoute("/named/*", "raw")
+	paths.AddRoute("/*", "")
+
+	// TLS that the example refuses, to show that the client of the tests can do it.
+	old := c.AddListener("old-tls").TLS()
+	old["tls_minimum_protocol_version"] = "TLSv1_0"
+	old["cipher_suites"] = []any{"ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES128-GCM-SHA256"}
 }

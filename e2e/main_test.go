@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -64,6 +65,7 @@ func run(m *testing.M) int {
 	code := 1
 	if err == nil {
 		code = m.Run()
+		fmt.Printf("e2e: %d cases through %s\n", cases.Load(), envoy)
 	}
 	if err := shared.Down(); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e: at the end:", err)
@@ -149,6 +151,18 @@ func copyFiles(from, to string) error {
 			return err
 		}
 		return os.WriteFile(filepath.Join(to, d.Name()), text, 0o644)
+	})
+}
+
+// cases counts what was run.
+var cases atomic.Int64
+
+// scenario runs one case, beside others.
+func scenario(t *testing.T, name string, f func(t *testing.T)) {
+	t.Run(name, func(t *testing.T) {
+		t.Parallel()
+		cases.Add(1)
+		f(t)
 	})
 }
 

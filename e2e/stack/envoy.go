@@ -168,6 +168,11 @@ func (l Listener) AddRoute(path, endpoint string) {
 	host["routes"] = append(routes, route)
 }
 
+// SetDomains says for which hosts the listener's routes hold.
+func (l Listener) SetDomains(domains ...any) {
+	at[map[string]any](l.HCM(), "route_config", "virtual_hosts", 0)["domains"] = domains
+}
+
 // at follows keys and indexes down a tree that is known to hold them.
 func at[T any](node any, path ...any) T {
 	for _, step := range path {

@@ -319,8 +319,13 @@ func (s *Stack) ClientTLS() *tls.Config { return &tls.Config{RootCAs: s.CA, Serv
 
 // AuthzTLS is the TLS configuration with which Envoy calls hookauthz.
 func (s *Stack) AuthzTLS() (*tls.Config, error) {
-	pair, err := tls.LoadX509KeyPair(filepath.Join(s.tls, "envoy.pem"), filepath.Join(s.tls, "envoy.key"))
+	pair, err := s.Certificate("envoy")
 	return &tls.Config{RootCAs: s.CA, ServerName: "hookauthz", Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2"}}, err
+}
+
+// Certificate is one of the certificates of examples/certs, with its key.
+func (s *Stack) Certificate(name string) (tls.Certificate, error) {
+	return tls.LoadX509KeyPair(filepath.Join(s.tls, name+".pem"), filepath.Join(s.tls, name+".key"))
 }
 
 // Arrived is a delivery as the application recorded it.
