@@ -1,0 +1,662 @@
+package policy
+
+import (
+	"fmt"
+	"mime"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hookauthz/hookauthz/policy/rate"
+	"github.com/hookauthz/hookauthz/policy/secret"
+	"github.com/hookauthz/hookauthz/policy/signature"
+	"github.com/hookauthz/hookauthz/policy/source"
+)
+
+// What holds where a policy says nothing.
+const (
+	defaultMaxBytes    = 1 << 20
+	defaultWindow      = 24 * time.Hour
+	defaultReservation = 60 * time.Second
+	// freshMargin is what a window must have beyond twice the tolerance, so that a delivery is remembered for as long as its timestamp is good.
+	freshMargin = 60 * time.Second
+	maxWindow   = 90 * 24 * time.Hour
+)
+
+// defaultFailures is the budget of failed verifications where a policy names none.
+var defaultFailures = rate.Limit{Count: 60, Period: time.Minute, Burst: 60}
+
+// Webhook is one compiled policy. It never changes.
+type Webhook struct {
+	name        string
+	labels      map[string]string
+	environment string
+
+	matched bool // it has a match
+	hosts   []string
+	paths   []string
+	methods []string
+
+	shadow      bool
+	pausedUntil time.Time
+
+	maxBytes     int64
+	contentTypes []string
+	allowEmpty   bool
+
+	client *source.Resolver
+	allow  *source.Set // nil: any address
+	deny   *source.Set
+
+	scheme     *signature.Scheme
+	schemeName string
+	tolerance  time.Duration
+	publicURL  string
+	versions   []version
+
+	failures          rate.Limit
+	failuresUnlimited bool
+	limits            []limit
+	replay            replay
+	onStoreFailure    storeFailureSpec
+	logShare          int
+}
+
+// version is one key of a webhook. A nil key could not be read.
+type version struct {
+	name    string
+	key     *signature.Key
+	window  secret.Window
+	revoked bool
+	decoy   bool
+}
+
+// inForce says that a signature made with this version is good at t.
+func (v *version) inForce(t time.Time) bool {
+	return v.key != nil && !v.revoked && !v.decoy && v.window.Contains(t)
+}
+
+// limit is one compiled rate limit.
+type limit struct {
+	name   string
+	rate   rate.Limit
+	by     bySpec
+	header string
+	key    Key // of the bucket, or of the family of buckets
+}
+
+// replay is the compiled rule for deliveries that come again.
+type replay struct {
+	onDuplicate onDuplicateSpec // allow: no memory
+	window      time.Duration
+	reservation time.Duration // 0: the outcome is not awaited
+}
+
+// document is one WebhookPolicy as written, kept so that its secrets can be read again.
+type document struct {
+	root *node // the spec, with the defaults beneath it
+	name string
+	at   *node // the name, for faults that concern the whole
+	spec webhookSpec
+	meta metadataSpec
+}
+
+// compiler turns one document into a Webhook.
+type compiler struct {
+	doc     *document
+	load    *loader
+	webhook *Webhook
+}
+
+// fault reports what is wrong at a path of the spec, such as "signature.secrets[0].file".
+func (c *compiler) fault(path, problem, fix string) {
+	c.doc.root.at(path).fault(c.doc.name, problem, fix)
+}
+
+// warn reports what is allowed but probably not meant.
+func (c *compiler) warn(path, problem, fix string) {
+	n := c.doc.root.at(path)
+	c.load.warnings = append(c.load.warnings, Fault{File: n.file.name, Line: n.line, Column: n.col, Webhook: c.doc.name, Problem: problem, Fix: fix})
+}
+
+func (c *compiler) compile() *Webhook {
+	spec := &c.doc.spec
+	c.webhook = &Webhook{
+		name:           c.doc.name,
+		labels:         c.doc.meta.Labels,
+		environment:    c.load.options.Environment,
+		shadow:         spec.Mode == "shadow",
+		pausedUntil:    spec.PausedUntil,
+		onStoreFailure: spec.OnStoreFailure,
+		logShare:       int(spec.Log.Allowed),
+	}
+	if c.webhook.onStoreFailure == "" {
+		c.webhook.onStoreFailure = "local"
+	}
+	c.match()
+	c.body()
+	c.source()
+	if c.scheme() {
+		c.versions()
+		c.replay()
+		c.handshake()
+	}
+	c.limits()
+	return c.webhook
+}
+
+var (
+	hostForm   = regexp.MustCompile(`^(\*\.)?([a-z0-9_]([a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?$`)
+	methodForm = regexp.MustCompile(`^[A-Z]+$`)
+	headerForm = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+	nameForm   = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?$`)
+)
+
+func (c *compiler) match() {
+	w, m := c.webhook, c.doc.spec.Match
+	w.methods = []string{"POST"}
+	if m == nil {
+		return
+	}
+	if c.doc.root.get("match").kind == mapNode && len(m.Hosts) == 0 && len(m.Paths) == 0 && len(m.Methods) == 0 {
+		c.fault("match", "the match is empty", "write paths: [/webhooks/name], or delete match where Envoy's route names the policy")
+		return
+	}
+	if m.Methods != nil {
+		w.methods = m.Methods
+	}
+	for i, method := range w.methods {
+		switch {
+		case !methodForm.MatchString(method):
+			c.fault(fmt.Sprintf("match.methods[%d]", i), fmt.Sprintf("%q is not a method", clip(method)), "write it in capitals, such as POST")
+		case method == "CONNECT" || method == "TRACE":
+			c.fault(fmt.Sprintf("match.methods[%d]", i), fmt.Sprintf("the method %s is never a webhook", method), "write POST")
+		}
+	}
+	for i, host := range m.Hosts {
+		lower := strings.ToLower(host)
+		_, addressError := netip.ParseAddr(strings.Trim(lower, "[]"))
+		if (!hostForm.MatchString(lower) && addressError != nil) || lower == "*" {
+			fix := "write a name such as hooks.example.com or *.example.com, without a port"
+			if lower == "*" {
+				fix = "leave hosts out to match any host"
+			}
+			c.fault(fmt.Sprintf("match.hosts[%d]", i), fmt.Sprintf("%q is not a host name", clip(host)), fix)
+			continue
+		}
+		w.hosts = append(w.hosts, lower)
+	}
+	if len(m.Paths) == 0 && (len(m.Hosts) > 0 || len(m.Methods) > 0) {
+		if len(m.Hosts) == 0 {
+			return // methods only: the policy is found by name
+		}
+		c.fault("match", "the match has hosts and no paths", "write paths: [/webhooks/name], or paths: [/*] for every path")
+		return
+	}
+	for i, path := range m.Paths {
+		exact := strings.TrimSuffix(path, "*")
+		problem := ""
+		switch {
+		case !strings.HasPrefix(path, "/"):
+			problem = "it does not begin with /"
+		case strings.Contains(exact, "*"), exact != path && !strings.HasSuffix(exact, "/"):
+			problem = "a * may only stand alone after the last /"
+		case strings.ContainsAny(exact, "?"):
+			problem = "the query never takes part"
+		case ambiguous(exact):
+			problem = "no delivery can match it, because such paths are ambiguous"
+		}
+		if problem != "" {
+			c.fault(fmt.Sprintf("match.paths[%d]", i), fmt.Sprintf("%q is not a path pattern: %s", clip(path), problem), "write /webhooks/name or /webhooks/*")
+			continue
+		}
+		w.paths = append(w.paths, path)
+	}
+	w.matched = true
+}
+
+func (c *compiler) body() {
+	w, b := c.webhook, &c.doc.spec.Body
+	w.maxBytes, w.allowEmpty = int64(b.MaxBytes), b.AllowEmpty
+	if w.maxBytes == 0 {
+		w.maxBytes = min(defaultMaxBytes, c.load.options.MaxBody)
+	}
+	if w.maxBytes > c.load.options.MaxBody {
+		c.fault("body.maxBytes", fmt.Sprintf("%d bytes are more than the server takes, which is %d (--max-body)", w.maxBytes, c.load.options.MaxBody),
+			"write a smaller size, or start the server with a larger --max-body")
+	}
+	for i, t := range b.ContentTypes {
+		media, parameters, err := mime.ParseMediaType(t)
+		if err != nil || len(parameters) > 0 || !strings.Contains(media, "/") || strings.Contains(media, "*") {
+			c.fault(fmt.Sprintf("body.contentTypes[%d]", i), fmt.Sprintf("%q is not a media type without parameters", clip(t)), "write one such as application/json")
+			continue
+		}
+		w.contentTypes = append(w.contentTypes, media)
+	}
+}
+
+func (c *compiler) source() {
+	w, s, a := c.webhook, &c.doc.spec.Source, &c.doc.spec.ClientAddress
+	everyone := func(path string, prefixes []netip.Prefix, fix string) {
+		for i, p := range prefixes {
+			if p.Bits() == 0 {
+				c.fault(fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("%s is every address", p), fix)
+			}
+		}
+	}
+	everyone("source.allow", s.Allow, "leave source.allow out to take deliveries from anywhere")
+	everyone("source.deny", s.Deny, "use pausedUntil to refuse every delivery")
+	everyone("clientAddress.trustedProxies", a.TrustedProxies, "name the addresses of the proxies: with this range anybody could claim any address")
+	for i, name := range s.Lists {
+		c.fault(fmt.Sprintf("source.lists[%d]", i), fmt.Sprintf("no address list is named %q", clip(name)), "write the addresses into source.allow")
+	}
+	if len(s.Allow) > 0 || len(s.Lists) > 0 {
+		w.allow = source.NewSet(s.Allow)
+	}
+	if len(s.Deny) > 0 {
+		w.deny = source.NewSet(s.Deny)
+	}
+	c.clientAddress(a)
+}
+
+func (c *compiler) clientAddress(a *clientAddressSpec) {
+	config := source.Config{From: a.From, TrustedProxies: a.TrustedProxies, Header: strings.ToLower(a.Header)}
+	switch a.From {
+	case source.XForwardedFor:
+		switch {
+		case a.TrustedHops != nil && a.TrustedProxies != nil:
+			c.fault("clientAddress", "trustedHops and trustedProxies stand side by side", "keep one of them")
+			return
+		case a.TrustedHops == nil && a.TrustedProxies == nil:
+			c.fault("clientAddress", "xForwardedFor names no proxies to trust", "write trustedProxies: [10.0.0.5] or trustedHops: 1")
+			return
+		case a.TrustedHops != nil && (*a.TrustedHops < 0 || *a.TrustedHops > 32):
+			c.fault("clientAddress.trustedHops", fmt.Sprintf("%d is not a number of proxies", *a.TrustedHops), "write a number from 0 to 32")
+			return
+		case a.Header != "":
+			c.fault("clientAddress.header", "header does not go with from: xForwardedFor", "delete it, or write from: header")
+			return
+		case a.TrustedHops != nil:
+			config.TrustedHops, config.ByHops = *a.TrustedHops, true
+		}
+	case source.HeaderValue:
+		switch {
+		case !headerForm.MatchString(a.Header):
+			c.fault("clientAddress", "from: header names no header", "write header: "+source.EnvoyHeader)
+			return
+		case a.TrustedHops != nil:
+			c.fault("clientAddress.trustedHops", "trustedHops does not go with from: header", "delete it")
+			return
+		case config.Header != source.EnvoyHeader && len(a.TrustedProxies) == 0:
+			c.fault("clientAddress.header", fmt.Sprintf("the header %q is believed from anybody", clip(a.Header)),
+				"write trustedProxies with the addresses that set it, or use "+source.EnvoyHeader)
+			return
+		}
+	default:
+		if a.TrustedProxies != nil || a.TrustedHops != nil || a.Header != "" {
+			c.fault("clientAddress", "from: peer takes no proxies, hops or header", "write from: xForwardedFor or from: header, or delete the rest")
+			return
+		}
+	}
+	c.webhook.client = source.NewResolver(config)
+}
+
+// scheme compiles the signature scheme and reports whether there is one to go on with.
+func (c *compiler) scheme() bool {
+	w, s := c.webhook, &c.doc.spec.Signature
+	switch {
+	case s.Scheme.Inline != nil:
+		scheme, faults := signature.Compile(*s.Scheme.Inline)
+		for _, f := range faults {
+			c.fault(strings.TrimSuffix("signature.scheme."+f.Field, "."), f.Problem, f.Fix)
+		}
+		if len(faults) > 0 {
+			return false
+		}
+		w.scheme, w.schemeName = scheme, "inline"
+	case s.Scheme.Name != "":
+		scheme, ok := signature.Preset(s.Scheme.Name)
+		if !ok {
+			c.fault("signature.scheme", fmt.Sprintf("no scheme is named %q", clip(s.Scheme.Name)), c.nearScheme(s.Scheme.Name))
+			return false
+		}
+		w.scheme, w.schemeName = scheme, s.Scheme.Name
+	default:
+		if c.doc.root.at("signature.scheme") == c.doc.root.at("signature") || c.doc.root.get("signature") == nil {
+			c.fault("signature", "the policy names no signature scheme", "write signature: {scheme: NAME, secrets: [...]}; hookauthz schemes lists the names")
+		}
+		return false
+	}
+	c.tolerance()
+	c.publicURL()
+	switch token := w.scheme.IsToken(); {
+	case token && s.AcceptUnsignedBody:
+		c.warn("signature.acceptUnsignedBody", "acceptUnsignedBody means nothing for a static token", "delete it")
+	case token:
+		c.warn("signature.scheme", fmt.Sprintf("the scheme %s is a static token: it signs nothing, and whoever sees one delivery can send any other", w.schemeName),
+			"prefer a scheme that signs the body where the sender has one, and add source.allow")
+	case !w.scheme.BodySigned() && !s.AcceptUnsignedBody:
+		c.fault("signature.scheme", fmt.Sprintf("the scheme %s does not sign the body", w.schemeName), "write acceptUnsignedBody: true if that is known and accepted")
+	case w.scheme.BodySigned() && s.AcceptUnsignedBody:
+		c.warn("signature.acceptUnsignedBody", fmt.Sprintf("the scheme %s signs the body", w.schemeName), "delete acceptUnsignedBody")
+	}
+	return true
+}
+
+func (c *compiler) nearScheme(name string) string {
+	var names []string
+	for _, p := range signature.Presets() {
+		names = append(names, p.Name)
+	}
+	if near := nearest(name, names); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	return "hookauthz schemes lists the names"
+}
+
+func (c *compiler) tolerance() {
+	w, given := c.webhook, c.doc.spec.Signature.Tolerance
+	w.tolerance = w.scheme.Tolerance()
+	checked := w.scheme.HasTimestamp() && w.scheme.TimestampSigned()
+	switch {
+	case given != nil && !w.scheme.HasTimestamp():
+		c.fault("signature.tolerance", fmt.Sprintf("the scheme %s has no timestamp", w.schemeName), "delete tolerance")
+	case given != nil && !checked:
+		c.fault("signature.tolerance", fmt.Sprintf("the timestamp of the scheme %s is not signed and proves nothing", w.schemeName), "delete tolerance")
+	case given != nil && (*given <= 0 || time.Duration(*given) > 7*24*time.Hour):
+		c.fault("signature.tolerance", fmt.Sprintf("a tolerance of %s is none", time.Duration(*given)), "write a duration above 0 and up to 7d, such as 5m")
+	case given != nil:
+		w.tolerance = time.Duration(*given)
+	case checked && w.tolerance == 0:
+		c.fault("signature", fmt.Sprintf("the scheme %s has a timestamp and its sender documents no tolerance", w.schemeName), "write tolerance: 5m")
+	}
+}
+
+func (c *compiler) publicURL() {
+	w, given := c.webhook, c.doc.spec.Signature.PublicURL
+	switch {
+	case given != "" && !w.scheme.NeedsURL():
+		c.fault("signature.publicURL", fmt.Sprintf("the scheme %s does not sign the URL", w.schemeName), "delete publicURL")
+		return
+	case given == "" && w.scheme.NeedsURL():
+		c.fault("signature", fmt.Sprintf("the scheme %s signs the URL", w.schemeName), "write publicURL: https://hooks.example.com/path, the URL that the sender was given")
+		return
+	case given == "":
+		return
+	}
+	u, err := url.Parse(given)
+	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.ContainsAny(given, "?# ") {
+		c.fault("signature.publicURL", "it is not a URL without user, query and fragment", "write https://hooks.example.com/path; the request's query is appended")
+		return
+	}
+	w.publicURL = given
+}
+
+// keySource is one entry of secrets or publicKeys.
+type keySource struct {
+	path         string
+	version      string
+	value        string
+	ref          secret.Ref
+	window       secret.Window
+	environments []string
+	revoked      bool
+	decoy        bool
+}
+
+func (c *compiler) versions() {
+	s := &c.doc.spec.Signature
+	var sources []keySource
+	for i, v := range s.Secrets {
+		sources = append(sources, keySource{fmt.Sprintf("signature.secrets[%d]", i), v.Version, "", secret.Ref{Env: v.Env, File: v.File},
+			secret.Window{NotBefore: v.NotBefore, NotAfter: v.NotAfter}, v.Environments, v.Revoked, v.Decoy})
+	}
+	for i, v := range s.PublicKeys {
+		sources = append(sources, keySource{fmt.Sprintf("signature.publicKeys[%d]", i), v.Version, v.Value, secret.Ref{Env: v.Env, File: v.File},
+			secret.Window{NotBefore: v.NotBefore, NotAfter: v.NotAfter}, v.Environments, v.Revoked, false})
+	}
+	public := c.webhook.scheme.NeedsPublicKey()
+	switch {
+	case public && len(s.Secrets) > 0:
+		c.fault("signature.secrets", fmt.Sprintf("the scheme %s is verified with a public key", c.webhook.schemeName), "write publicKeys instead of secrets")
+		return
+	case !public && len(s.PublicKeys) > 0:
+		c.fault("signature.publicKeys", fmt.Sprintf("the scheme %s is verified with a shared secret", c.webhook.schemeName), "write secrets instead of publicKeys")
+		return
+	case len(sources) == 0:
+		fix := `write secrets: [{version: "1", env: NAME}]`
+		if public {
+			fix = `write publicKeys: [{version: "1", value: "..."}]`
+		}
+		c.fault("signature", "the policy has no key to verify with", fix)
+		return
+	case len(sources) > 32:
+		c.fault("signature", fmt.Sprintf("%d versions are more than 32", len(sources)), "delete those that are no longer used")
+		return
+	}
+	seen := map[string]bool{}
+	for _, k := range sources {
+		if seen[k.version] && k.version != "" {
+			c.fault(k.path+".version", fmt.Sprintf("the version %q occurs twice", clip(k.version)), "give each version its own name")
+		}
+		seen[k.version] = true
+		c.version(k)
+	}
+}
+
+// headerText is what may stand in a header that the application reads.
+var headerText = regexp.MustCompile(`^[!-~]{1,128}$`)
+
+func (c *compiler) version(k keySource) {
+	before := len(*c.load.faults)
+	given := 0
+	for _, s := range []string{k.value, k.ref.Env, k.ref.File} {
+		if s != "" {
+			given++
+		}
+	}
+	switch {
+	case k.version == "":
+		c.fault(k.path, "the version has no name", `write version: "1"`)
+	case !headerText.MatchString(k.version):
+		c.fault(k.path+".version", fmt.Sprintf("%q is not a version name", clip(k.version)), "write printable ASCII without spaces")
+	}
+	switch {
+	case given == 0:
+		c.fault(k.path, "the version has no key", "write env: NAME or file: PATH")
+	case given > 1:
+		c.fault(k.path, "the version has more than one key", "keep one of value, env and file")
+	case k.ref.Env != "" && !envForm.MatchString(k.ref.Env):
+		// What stands here may be the secret itself.
+		n := c.doc.root.at(k.path + ".env")
+		n.file.hide(n, n.line)
+		c.fault(k.path+".env", "it is not the name of an environment variable", "write env: NAME, with the secret in that variable")
+	}
+	if !k.window.NotBefore.IsZero() && !k.window.NotAfter.IsZero() && !k.window.NotBefore.Before(k.window.NotAfter) {
+		c.fault(k.path+".notAfter", "the version ends before it begins", "write a notAfter after notBefore")
+	}
+	if len(*c.load.faults) > before {
+		return
+	}
+	if len(k.environments) > 0 && !slices.Contains(k.environments, c.load.options.Environment) {
+		return // it counts as absent, and its secret is not read
+	}
+	v := version{name: k.version, window: k.window, revoked: k.revoked, decoy: k.decoy}
+	v.key = c.key(k)
+	c.webhook.versions = append(c.webhook.versions, v)
+}
+
+var envForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// key reads and prepares a key; nil where it cannot be had now.
+func (c *compiler) key(k keySource) *signature.Key {
+	if c.load.options.Secrets == SkipSecrets && k.value == "" {
+		return nil
+	}
+	raw := secret.New([]byte(k.value))
+	if k.value == "" {
+		n := c.doc.root.at(k.path)
+		from := secret.Source{LookupEnv: c.load.options.LookupEnv, Dir: filepath.Dir(n.file.name)}
+		if k.ref.File != "" {
+			c.load.secretFile(from.Path(k.ref))
+		}
+		var err error
+		if raw, err = from.Read(k.ref); err != nil {
+			c.secretFault(k, err.Error(), "set it, or delete the version")
+			return nil
+		}
+	}
+	var key *signature.Key
+	var err error
+	if c.webhook.scheme.NeedsPublicKey() {
+		key, err = c.webhook.scheme.NewPublicKey(raw.Reveal())
+	} else {
+		key, err = c.webhook.scheme.NewKey(raw.Reveal())
+	}
+	if err != nil {
+		c.secretFault(k, fmt.Sprintf("the key of version %q does not fit the scheme %s: %v", k.version, c.webhook.schemeName, err), "copy it again from the sender")
+		return nil
+	}
+	return key
+}
+
+// secretFault reports a key that cannot be had: a fault where secrets are required, else only this version is unavailable.
+func (c *compiler) secretFault(k keySource, problem, fix string) {
+	n := c.doc.root.at(k.path)
+	f := Fault{File: n.file.name, Line: n.line, Column: n.col, Webhook: c.doc.name, Problem: problem, Fix: fix}
+	if c.load.options.Secrets == RequireSecrets {
+		*c.load.faults = append(*c.load.faults, f)
+		return
+	}
+	c.load.secretFaults = append(c.load.secretFaults, f)
+}
+
+func (c *compiler) replay() {
+	w, r := c.webhook, &c.doc.spec.Replay
+	memory := !w.scheme.IsToken() && (w.scheme.BodySigned() || w.scheme.Nonce())
+	fresh := w.scheme.HasTimestamp() && w.scheme.TimestampSigned() && w.tolerance > 0
+	shortest := 2*w.tolerance + freshMargin
+	w.replay = replay{onDuplicate: r.OnDuplicate, window: defaultWindow}
+	if w.replay.onDuplicate == "" {
+		switch {
+		case !memory:
+			w.replay.onDuplicate = "allow"
+		case fresh && w.scheme.FreshPerAttempt() && w.scheme.BodySigned():
+			w.replay.onDuplicate = "deny"
+			w.replay.window = shortest
+		case !w.scheme.BodySigned():
+			w.replay.onDuplicate = "deny"
+		default:
+			w.replay.onDuplicate = "tag"
+		}
+	}
+	if w.replay.onDuplicate == "deny" && fresh {
+		w.replay.window = max(w.replay.window, shortest)
+	}
+	if !memory && (w.replay.onDuplicate != "allow" || r.Window != nil || r.Confirm != "" || r.Reservation != nil) && r.OnDuplicate != "allow" {
+		why := "signs nothing that differs between deliveries"
+		if w.scheme.IsToken() {
+			why = "is a static token"
+		}
+		c.fault("replay", fmt.Sprintf("the scheme %s %s: replays cannot be told", w.schemeName, why), "write replay: {onDuplicate: allow}")
+		return
+	}
+	if w.replay.onDuplicate == "allow" {
+		if r.Confirm != "" {
+			c.warn("replay.confirm", "confirm means nothing where duplicates are allowed", "delete it")
+		}
+		return
+	}
+	if r.Window != nil {
+		w.replay.window = time.Duration(*r.Window)
+		switch {
+		case w.replay.window < time.Second || w.replay.window > maxWindow:
+			c.fault("replay.window", fmt.Sprintf("a window of %s cannot be kept", w.replay.window), "write a duration from 1s to 90d")
+		case fresh && (w.replay.onDuplicate == "deny" || w.scheme.FreshPerAttempt()) && w.replay.window < shortest:
+			c.fault("replay.window", fmt.Sprintf("a window of %s is shorter than a captured delivery stays good", w.replay.window),
+				fmt.Sprintf("write at least %s: twice the tolerance and 60s", shortest))
+		}
+	}
+	c.outcome(r)
+}
+
+func (c *compiler) outcome(r *replaySpec) {
+	w := c.webhook
+	switch {
+	case w.replay.onDuplicate == "acknowledge" && r.Confirm == "":
+		c.fault("replay.onDuplicate", "acknowledge would lose a delivery that the application never took", "write confirm: outcome beside it, or onDuplicate: tag")
+	case r.Reservation != nil && r.Confirm == "":
+		c.fault("replay.reservation", "reservation goes with confirm: outcome", "write confirm: outcome or delete reservation")
+	case r.Confirm != "":
+		w.replay.reservation = defaultReservation
+		if r.Reservation != nil {
+			w.replay.reservation = time.Duration(*r.Reservation)
+		}
+		if w.replay.reservation < time.Second || w.replay.reservation > w.replay.window {
+			c.fault("replay.reservation", fmt.Sprintf("a reservation of %s does not fit the window of %s", w.replay.reservation, w.replay.window),
+				"write a duration from 1s up to the window, and at least the timeout of Envoy's route")
+		}
+	}
+}
+
+func (c *compiler) handshake() {
+	h := &c.doc.spec.Handshake
+	if v := h.VerifyToken; v != nil && (v.Env == "") == (v.File == "") {
+		c.fault("handshake.verifyToken", "the verify token has no single source", "write env: NAME or file: PATH")
+	}
+	if h.Enabled {
+		c.warn("handshake.enabled", fmt.Sprintf("the scheme %s has no unsigned handshake", c.webhook.schemeName), "delete handshake")
+	}
+}
+
+func (c *compiler) limits() {
+	w, spec := c.webhook, &c.doc.spec
+	w.failures, w.failuresUnlimited = spec.Failures.Limit, spec.Failures.Unlimited
+	if w.failures == (rate.Limit{}) {
+		w.failures = defaultFailures
+	}
+	if len(spec.RateLimits) > 16 {
+		c.fault("rateLimits", fmt.Sprintf("%d limits are more than 16", len(spec.RateLimits)), "keep those that matter")
+		return
+	}
+	seen := map[string]bool{}
+	for i, r := range spec.RateLimits {
+		path := fmt.Sprintf("rateLimits[%d]", i)
+		l := limit{name: r.Name, rate: r.Limit, by: r.By, header: strings.ToLower(r.Header)}
+		if l.by == "" {
+			l.by = "endpoint"
+		}
+		if l.name == "" {
+			l.name = string(l.by)
+			if l.by == "header" {
+				l.name += "-" + l.header
+			}
+		}
+		switch {
+		case l.rate == (rate.Limit{}):
+			if c.doc.root.at(path).get("limit") == nil {
+				c.fault(path, "the rate limit has no limit", "write limit: 100/minute")
+			}
+		case r.Burst != nil && (*r.Burst < 1 || *r.Burst > 1_000_000):
+			c.fault(path+".burst", fmt.Sprintf("a burst of %d lets nothing through or everything", *r.Burst), "write a number from 1 to 1000000")
+		case r.Burst != nil:
+			l.rate.Burst = *r.Burst
+		}
+		switch {
+		case l.by == "header" && !headerForm.MatchString(r.Header):
+			c.fault(path, "by: header names no header", "write header: NAME")
+		case l.by != "header" && r.Header != "":
+			c.fault(path+".header", "header goes with by: header", "write by: header or delete it")
+		}
+		if seen[l.name] {
+			c.fault(path, fmt.Sprintf("two rate limits are named %q", clip(l.name)), "give each its own name")
+		}
+		seen[l.name] = true
+		l.key = hashKey("limit", l.name, string(l.by), l.header)
+		w.limits = append(w.limits, l)
+	}
+}

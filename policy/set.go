@@ -1,0 +1,85 @@
+package policy
+
+import (
+	"slices"
+	"time"
+)
+
+// Set is every policy of a load, compiled. It never changes and is safe for concurrent use.
+type Set struct {
+	revision     string
+	byName       map[string]*Webhook
+	webhooks     []*Webhook // by name
+	index        *index
+	warnings     Faults
+	secretFaults Faults
+	policyFiles  []string
+	secretFiles  []string
+	documents    []*document
+	options      LoadOptions
+}
+
+// Revision names the content of the policy files, without their secrets.
+func (s *Set) Revision() string { return s.revision }
+
+// Len is the number of webhooks.
+func (s *Set) Len() int { return len(s.webhooks) }
+
+// Warnings are what loads but is probably not meant.
+func (s *Set) Warnings() Faults { return s.warnings }
+
+// SecretFaults are the secrets that could not be read, where that was tolerated.
+func (s *Set) SecretFaults() Faults { return s.secretFaults }
+
+// PolicyFiles are the absolute paths of the files that were read.
+func (s *Set) PolicyFiles() []string { return slices.Clone(s.policyFiles) }
+
+// SecretFiles are the absolute paths of the files that secrets come from, those that could not be read among them.
+func (s *Set) SecretFiles() []string {
+	files := slices.Clone(s.secretFiles)
+	slices.Sort(files)
+	return slices.Compact(files)
+}
+
+// EndpointInfo says what there is to know about an endpoint without a delivery.
+type EndpointInfo struct {
+	Name     string
+	Labels   map[string]string
+	Scheme   string
+	Shadow   bool
+	MaxBytes int64
+	Versions []VersionInfo
+}
+
+// VersionInfo says what there is to know about a secret version without its key.
+type VersionInfo struct {
+	Name                string
+	Available           bool // its key could be read
+	Revoked, Decoy      bool
+	NotBefore, NotAfter time.Time
+}
+
+// Endpoints lists every endpoint by name.
+func (s *Set) Endpoints() []EndpointInfo {
+	out := make([]EndpointInfo, 0, len(s.webhooks))
+	for _, w := range s.webhooks {
+		info := EndpointInfo{Name: w.name, Labels: w.labels, Scheme: w.schemeName, Shadow: w.shadow, MaxBytes: w.maxBytes}
+		for _, v := range w.versions {
+			info.Versions = append(info.Versions, VersionInfo{v.name, v.key != nil, v.revoked, v.decoy, v.window.NotBefore, v.window.NotAfter})
+		}
+		out = append(out, info)
+	}
+	return out
+}
+
+// Reread is the same policies with their secrets read again. A secret that cannot be read makes its version unavailable.
+func (s *Set) Reread() *Set {
+	o := s.options
+	if o.Secrets == RequireSecrets {
+		o.Secrets = TolerateMissingSecrets
+	}
+	l := newLoader(o)
+	next := l.compile(s.documents)
+	next.revision, next.policyFiles, next.warnings = s.revision, s.policyFiles, s.warnings
+	return next
+}
