@@ -36,13 +36,13 @@ func TestAllowed(t *testing.T) {
 	z.Close()
 	raw := func(body []byte) delivery { return guide("/e2e/raw", secret, body) }
 	upper := raw([]byte("upper"))
-	upper.headers = []header{{"X-Webhook-Signature", strings.ToUpper(upper.headers[0].value)}}
+	upper.Headers = []header{{"X-Webhook-Signature", strings.ToUpper(upper.Headers[0][1])}}
 	chunked := raw(slices.Repeat(allBytes, 300))
-	chunked.chunked = true
+	chunked.Chunked = true
 	query := raw([]byte("query"))
-	query.path += "?a=/webhooks/github&b=%2f..%00"
+	query.Path += "?a=/webhooks/github&b=%2f..%00"
 	port := raw([]byte("port"))
-	port.host = "hooks.example.com:8443"
+	port.Host = "hooks.example.com:8443"
 
 	tests := []struct {
 		name, endpoint, version string
@@ -54,13 +54,13 @@ func TestAllowed(t *testing.T) {
 		{"stripe 4 minutes old", "stripe", "2026-10", stripe("/webhooks/stripe", stripeSecret, now.Add(-4*time.Minute), []byte(`{"type":"old"}`))},
 		{"slack", "slack", "1", slack(slackSecret, now, []byte("token=x&command=/deploy"))},
 		{"standard webhooks", "orders", "1", standard("/webhooks/orders", ordersSecret, "msg_1", now, []byte(`{"type":"order.made"}`))},
-		{"gitlab token", "gitlab", "1", delivery{path: "/webhooks/gitlab", body: []byte("{}"), headers: []header{{"X-Gitlab-Token", gitlabSecret}}}},
+		{"gitlab token", "gitlab", "1", delivery{Path: "/webhooks/gitlab", Body: []byte("{}"), Headers: []header{{"X-Gitlab-Token", gitlabSecret}}}},
 		{"the guide's own scheme", "partner", "1", asJSON(guide("/webhooks/partner", partnerSecret, []byte("{}")))},
 		{"every byte there is", "raw", "1", raw(allBytes)},
 		{"chunked", "raw", "1", chunked},
 		{"exactly the maximum", "raw", "1", raw(slices.Repeat([]byte{'!', 0xff}, maxBody/2))},
-		{"gzip as it was sent", "raw", "1", raw(zipped.Bytes()).with(header{"Content-Encoding", "gzip"})},
-		{"a header that is no UTF-8", "raw", "1", raw([]byte("x")).with(header{"X-Note", "caf\xe9"})},
+		{"gzip as it was sent", "raw", "1", raw(zipped.Bytes()).With(header{"Content-Encoding", "gzip"})},
+		{"a header that is no UTF-8", "raw", "1", raw([]byte("x")).With(header{"X-Note", "caf\xe9"})},
 		{"upper-case hex", "raw", "1", upper},
 		{"query", "raw", "1", query},
 		{"host with a port", "raw", "1", port},
@@ -69,7 +69,7 @@ func TestAllowed(t *testing.T) {
 	for _, tt := range tests {
 		for _, http2 := range []bool{false, true} {
 			d := tt.d
-			if d.chunked && http2 {
+			if d.Chunked && http2 {
 				continue // HTTP/2 has no chunks
 			}
 			name := tt.name + " over HTTP/1.1"
@@ -81,9 +81,9 @@ func TestAllowed(t *testing.T) {
 				}
 			}
 			scenario(t, name, func(t *testing.T) {
-				d.http2 = http2
+				d.HTTP2 = http2
 				got := passes(t, s, d, reason)
-				if got.Path != d.path || got.Method != http.MethodPost {
+				if got.Path != d.Path || got.Method != http.MethodPost {
 					t.Errorf("the application got %s %s", got.Method, got.Path)
 				}
 				for name, want := range map[string]string{"X-Hookauthz-Endpoint": tt.endpoint, "X-Hookauthz-Secret-Version": tt.version} {
@@ -96,15 +96,15 @@ func TestAllowed(t *testing.T) {
 	}
 
 	scenario(t, "two at once on one connection over HTTP/2", func(t *testing.T) {
-		transport := newTransport(s, true, "")
+		transport := s.Transport(true, "")
 		defer transport.CloseIdleConnections()
 		errs := make(chan error)
 		for i := range 2 {
 			go func() {
 				d := raw(fmt.Appendf(nil, "stream %d", i))
 				r, err := sendBy(t.Context(), transport, s, d)
-				if err == nil && r.status != http.StatusOK {
-					err = fmt.Errorf("status %d", r.status)
+				if err == nil && r.Status != http.StatusOK {
+					err = fmt.Errorf("status %d", r.Status)
 				}
 				errs <- err
 			}()
@@ -121,18 +121,18 @@ func TestAllowed(t *testing.T) {
 		agent := newAgent()
 		conn := dialTLS(t, s, "hooks")
 		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\n%s: %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n",
-			d.path, "hooks.example.com", agent, d.headers[0].name, d.headers[0].value, len(d.body))
+			d.Path, "hooks.example.com", agent, d.Headers[0][0], d.Headers[0][1], len(d.Body))
 		if r := readResponse(t, conn); r.StatusCode != http.StatusContinue {
 			t.Fatalf("status %d before the body, want 100", r.StatusCode)
 		}
-		if _, err := conn.Write(d.body); err != nil {
+		if _, err := conn.Write(d.Body); err != nil {
 			t.Fatal(err)
 		}
 		if r := readResponse(t, conn); r.StatusCode != http.StatusOK {
 			t.Fatalf("status %d, want 200", r.StatusCode)
 		}
 		got := arrived(t, s, agent)
-		if len(got) != 1 || !bytes.Equal(got[0].Body, d.body) {
+		if len(got) != 1 || !bytes.Equal(got[0].Body, d.Body) {
 			t.Errorf("the application got %d deliveries, want the one that was sent", len(got))
 		}
 	})
@@ -145,7 +145,7 @@ func TestSpoofedHeaders(t *testing.T) {
 	spoofed := func(write func(name string) string) delivery {
 		d := guide("/e2e/raw", secret, []byte("spoofed"))
 		for _, name := range names {
-			d = d.with(header{write("x-hookauthz-" + name), "spoofed"}, header{write("x-hookauthz-" + name), "spoofed again"})
+			d = d.With(header{write("x-hookauthz-" + name), "spoofed"}, header{write("x-hookauthz-" + name), "spoofed again"})
 		}
 		return d
 	}
@@ -168,7 +168,7 @@ func TestSpoofedHeaders(t *testing.T) {
 		proto := map[bool]string{false: "HTTP/1.1", true: "HTTP/2"}[http2]
 		scenario(t, "with hyphens over "+proto, func(t *testing.T) {
 			d := spoofed(strings.ToLower)
-			d.http2 = http2
+			d.HTTP2 = http2
 			check(t, d)
 		})
 		scenario(t, "in mixed case over "+proto, func(t *testing.T) {
@@ -176,7 +176,7 @@ func TestSpoofedHeaders(t *testing.T) {
 			if http2 {
 				d = spoofed(strings.ToLower) // HTTP/2 has lower case only
 			}
-			d.http2 = http2
+			d.HTTP2 = http2
 			check(t, d)
 		})
 		for _, spelling := range []struct {
@@ -191,13 +191,13 @@ func TestSpoofedHeaders(t *testing.T) {
 			}},
 		} {
 			d := spoofed(spelling.write)
-			d.http2 = http2
+			d.HTTP2 = http2
 			scenario(t, spelling.name+" over "+proto+", refused by Envoy", func(t *testing.T) {
 				if http2 {
 					// A stream that is reset is no reply.
 					r, err := trySend(t.Context(), s, d)
-					if err == nil && r.status != http.StatusBadRequest {
-						t.Errorf("status %d, want 400 or a reset", r.status)
+					if err == nil && r.Status != http.StatusBadRequest {
+						t.Errorf("status %d, want 400 or a reset", r.Status)
 					}
 					if got := arrived(t, s, r.agent); len(got) != 0 {
 						t.Error("it reached the application")
@@ -208,14 +208,14 @@ func TestSpoofedHeaders(t *testing.T) {
 			})
 			scenario(t, spelling.name+" over "+proto+", where Envoy lets them through", func(t *testing.T) {
 				d := d
-				d.listener = "underscores"
+				d.Listener = "underscores"
 				check(t, d)
 			})
 		}
 	}
 
 	scenario(t, "x-envoy headers change nothing", func(t *testing.T) {
-		d := guide("/e2e/raw", secret, []byte("x-envoy")).with(
+		d := guide("/e2e/raw", secret, []byte("x-envoy")).With(
 			header{"X-Envoy-Auth-Partial-Body", "true"}, header{"X-Envoy-Original-Path", "/webhooks/github"}, header{"X-Envoy-Internal", "true"},
 			header{"X-Envoy-External-Address", "203.0.113.7"}, header{"X-Envoy-Decorator-Operation", "x"}, header{"X-Request-Id", "mine"},
 			header{"X-Envoy-Expected-Rq-Timeout-Ms", "1"}, header{"X-Envoy-Retry-On", "5xx"})
@@ -225,7 +225,7 @@ func TestSpoofedHeaders(t *testing.T) {
 		}
 	})
 	scenario(t, "an unsigned x-envoy-auth-partial-body vouches for no body", func(t *testing.T) {
-		d := guide("/e2e/raw", secret, nil).with(header{"X-Envoy-Auth-Partial-Body", "false"})
+		d := guide("/e2e/raw", secret, nil).With(header{"X-Envoy-Auth-Partial-Body", "false"})
 		denied(t, s, d, http.StatusBadRequest, "body_missing")
 	})
 }

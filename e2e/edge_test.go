@@ -15,12 +15,12 @@ import (
 // What Envoy refuses itself, before any Check.
 func TestRefusedByEnvoy(t *testing.T) {
 	s := setup(t)
-	at := func(path string) delivery { d := github; d.path = path; return d }
+	at := func(path string) delivery { d := github; d.Path = path; return d }
 	host := github
-	host.host = "hooks.example.org"
+	host.Host = "hooks.example.org"
 	over := guide("/e2e/raw", secret, slices.Repeat([]byte("x"), maxBody+1))
 	chunked := over
-	chunked.chunked = true
+	chunked.Chunked = true
 	tests := []struct {
 		name   string
 		d      delivery
@@ -50,9 +50,9 @@ func TestRefusedByEnvoy(t *testing.T) {
 		scenario(t, tt.name, func(t *testing.T) { refused(t, s, tt.d, tt.status) })
 	}
 	// These are the same path to Envoy, hookauthz and the application.
-	for _, path := range []string{"/webhooks/x/../raw", "/webhooks/./raw", "/e2e/%72aw", `/e2e\raw`, "/e2e/x;/../raw"} {
+	for _, path := range []string{"/e2e/x/../raw", "/e2e/./raw", "/e2e/%72aw", `/e2e\raw`, "/e2e/x;/../raw"} {
 		scenario(t, "resolved before anything else: "+path, func(t *testing.T) {
-			d := guide(strings.Replace(path, "/webhooks", "/e2e", 1), secret, []byte(path))
+			d := guide(path, secret, []byte(path))
 			if got := passes(t, s, d, "ok"); got.Path != "/e2e/raw" {
 				t.Errorf("the application got %s, want /e2e/raw", got.Path)
 			}
@@ -63,7 +63,7 @@ func TestRefusedByEnvoy(t *testing.T) {
 // Requests that no HTTP library would send.
 func TestOddRequests(t *testing.T) {
 	s := setup(t)
-	sig := github.headers[0].name + ": " + github.headers[0].value
+	sig := github.Headers[0][0] + ": " + github.Headers[0][1]
 	request := func(line string, fields ...string) string {
 		return line + "\r\n" + strings.Join(fields, "\r\n") + "\r\n\r\n"
 	}
@@ -145,7 +145,7 @@ func TestPaths(t *testing.T) {
 	s := setup(t)
 	at := func(path, key string) delivery {
 		d := guide(path, key, []byte(path))
-		d.listener = "paths"
+		d.Listener = "paths"
 		return d
 	}
 	for _, path := range []string{
@@ -168,13 +168,13 @@ func TestPaths(t *testing.T) {
 	scenario(t, "the query takes no part", func(t *testing.T) { passes(t, s, at("/found/one?x=/found/two;%2f..//", secret), "ok") })
 	scenario(t, "host in upper case with a port", func(t *testing.T) {
 		d := at("/found/one", secret)
-		d.host = "HOOKS.Example.COM:8443"
+		d.Host = "HOOKS.Example.COM:8443"
 		passes(t, s, d, "ok")
 	})
 	for _, host := range []string{"example.com", "hooks.example.com.evil.test", "evil.test", "hooks.example.com@evil.test"} {
 		scenario(t, "no policy for the host "+host, func(t *testing.T) {
 			d := at("/found/one", secret)
-			d.host = host
+			d.Host = host
 			denied(t, s, d, 403, "no_policy")
 		})
 	}
@@ -183,13 +183,13 @@ func TestPaths(t *testing.T) {
 // How Envoy is wired to hookauthz decides what can be verified.
 func TestWirings(t *testing.T) {
 	s := setup(t)
-	on := func(listener string, d delivery) delivery { d.listener = listener; return d }
+	on := func(listener string, d delivery) delivery { d.Listener = listener; return d }
 	scenario(t, "body as text", func(t *testing.T) {
 		denied(t, s, on("text", guide("/e2e/raw", secret, []byte("plain"))), 503, "body_not_raw")
 	})
 	scenario(t, "body as text, forged at its exclamation mark", func(t *testing.T) {
 		d := guide("/e2e/raw", secret, []byte("10!"))
-		d.body = []byte("10\xff")
+		d.Body = []byte("10\xff")
 		denied(t, s, on("text", d), 503, "body_not_raw")
 	})
 	scenario(t, "body cut off", func(t *testing.T) {
@@ -200,14 +200,14 @@ func TestWirings(t *testing.T) {
 	})
 	scenario(t, "merged headers, signature twice", func(t *testing.T) {
 		d := guide("/e2e/raw", secret, []byte("x"))
-		denied(t, s, on("merged", d.with(d.headers...)), 401, "signature_malformed")
+		denied(t, s, on("merged", d.With(d.Headers...)), 401, "signature_malformed")
 	})
 	scenario(t, "merged headers, token that is no UTF-8", func(t *testing.T) {
-		d := delivery{path: "/webhooks/gitlab", body: []byte("x"), headers: []header{{"X-Gitlab-Token", "guess\xff"}}, from: "127.1.2.2"}
+		d := delivery{Path: "/webhooks/gitlab", Body: []byte("x"), Headers: []header{{"X-Gitlab-Token", "guess\xff"}}, From: "127.1.2.2"}
 		denied(t, s, on("merged", d), 401, "signature_malformed")
 	})
 	scenario(t, "merged headers, spoofed ones", func(t *testing.T) {
-		d := guide("/e2e/raw", secret, []byte("x")).with(header{"X-Hookauthz-Duplicate", "true"}, header{"X-Hookauthz-Endpoint", "github"})
+		d := guide("/e2e/raw", secret, []byte("x")).With(header{"X-Hookauthz-Duplicate", "true"}, header{"X-Hookauthz-Endpoint", "github"})
 		got := passes(t, s, on("merged", d), "ok")
 		if got.Headers.Get("X-Hookauthz-Endpoint") != "raw" || got.Headers.Get("X-Hookauthz-Duplicate") != "" {
 			t.Errorf("headers at the application: %v", got.Headers)

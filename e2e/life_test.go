@@ -64,7 +64,7 @@ func startLoad(t *testing.T, s *stack.Stack, valid, forged delivery) *load {
 	l := &load{stop: stop, valid: make(map[int]int), forged: make(map[int]int)}
 	for i := range 2 {
 		l.done.Go(func() {
-			transport := newTransport(s, i == 1, "")
+			transport := s.Transport(i == 1, "")
 			defer transport.CloseIdleConnections()
 			for n := 0; ctx.Err() == nil; n++ {
 				d, statuses := valid, l.valid
@@ -79,7 +79,7 @@ func startLoad(t *testing.T, s *stack.Stack, valid, forged delivery) *load {
 				if err != nil {
 					l.errs = append(l.errs, err)
 				}
-				statuses[r.status]++
+				statuses[r.Status]++
 				l.mu.Unlock()
 			}
 		})
@@ -147,14 +147,14 @@ func TestKilledAndRestarted(t *testing.T) {
 		writePolicy(t, dir, liveSignature)
 		s := up(t, stack.Config{Policies: dir, Edit: liveRoute})
 		valid, forged := guide("/e2e/live", secret, []byte("live")), guide("/e2e/live", "guessed", []byte("live"))
-		valid.agent, forged.agent = "e2e/kill-valid", "e2e/kill-forged"
+		valid.Agent, forged.Agent = "e2e/kill-valid", "e2e/kill-forged"
 		l := startLoad(t, s, valid, forged)
 		for range 2 {
 			l.more(t, 200, 5)
 			s.Hookauthz.Kill()
 			l.more(t, 503, 20)
-			if r := send(t, s, guide("/e2e/live", secret, []byte("meanwhile"))); r.status != 503 || len(arrived(t, s, r.agent)) != 0 {
-				t.Errorf("status %d while hookauthz is dead, want 503 and nothing at the application", r.status)
+			if r := send(t, s, guide("/e2e/live", secret, []byte("meanwhile"))); r.Status != 503 || len(arrived(t, s, r.agent)) != 0 {
+				t.Errorf("status %d while hookauthz is dead, want 503 and nothing at the application", r.Status)
 			}
 			if err := s.StartHookauthz(within(t)); err != nil {
 				t.Fatal(err)
@@ -163,7 +163,7 @@ func TestKilledAndRestarted(t *testing.T) {
 		}
 		l.end()
 		l.only(t, []int{200, 503}, []int{401, 503})
-		if got := arrived(t, s, forged.agent); len(got) != 0 {
+		if got := arrived(t, s, forged.Agent); len(got) != 0 {
 			t.Errorf("%d forged deliveries reached the application", len(got))
 		}
 	})
@@ -181,8 +181,8 @@ func TestReload(t *testing.T) {
 		t.Helper()
 		began := time.Now()
 		eventually(t, func() error {
-			if r := send(t, s, d); r.status != status {
-				return fmt.Errorf("status %d, want %d", r.status, status)
+			if r := send(t, s, d); r.Status != status {
+				return fmt.Errorf("status %d, want %d", r.Status, status)
 			}
 			return nil
 		})
@@ -198,7 +198,7 @@ func TestReload(t *testing.T) {
 		l := startLoad(t, s, valid, forged)
 		l.more(t, 200, 5)
 		put := valid
-		put.method = http.MethodPut
+		put.Method = http.MethodPut
 		denied(t, s, put, 405, "method_not_allowed")
 		writePolicy(t, dir, strings.Replace(liveSignature, "  signature", "  match: {paths: [/e2e/live], methods: [POST, PUT]}\n  signature", 1))
 		// Two keys "match": a fault, so the old set stays in force.
@@ -345,8 +345,8 @@ func TestDrain(t *testing.T) {
 		if err := s.Hookauthz.Stop(0); err != nil {
 			t.Errorf("hookauthz ended with %v, want status 0", err)
 		}
-		if r := send(t, s, github); r.status != 503 {
-			t.Errorf("status %d after the end, want 503", r.status)
+		if r := send(t, s, github); r.Status != 503 {
+			t.Errorf("status %d after the end, want 503", r.Status)
 		}
 	})
 }

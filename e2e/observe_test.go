@@ -14,12 +14,12 @@ func TestObserved(t *testing.T) {
 	s := setup(t)
 	scenario(t, "an allowed delivery", func(t *testing.T) {
 		body := []byte(`{"action":"opened"}`)
-		d := delivery{path: "/webhooks/github?x=1", body: body, headers: []header{
+		d := delivery{Path: "/webhooks/github?x=1", Body: body, Headers: []header{
 			{"X-Hub-Signature-256", "sha256=" + hexMAC(githubSecret, string(body))}, {"X-Github-Event", "pull_request"},
 			{"X-Github-Delivery", "72d3162e-cc78-11e3-81ab-4c9367dc0958"}, {"Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}}}
-		d.agent = newAgent()
+		d.Agent = newAgent()
 		passes(t, s, d, "ok")
-		entry := logged(t, s, d.agent)
+		entry := logged(t, s, d.Agent)
 		want := map[string]any{"endpoint": "github", "decision": "allow", "reason": "ok", "secret_version": "2026-10", "path": "/webhooks/github",
 			"delivery_id": "72d3162e-cc78-11e3-81ab-4c9367dc0958", "event_type": "pull_request"}
 		if diff := cmp.Diff(pick(entry, want), want); diff != "" {
@@ -43,9 +43,9 @@ func TestObserved(t *testing.T) {
 	})
 	scenario(t, "a denied delivery", func(t *testing.T) {
 		d := guide("/e2e/raw", "guessed", []byte("observed"))
-		d.agent = newAgent()
+		d.Agent = newAgent()
 		denied(t, s, d, 401, "signature_mismatch")
-		line := decisionLine(t, logged(t, s, d.agent)["request_id"].(string))
+		line := decisionLine(t, logged(t, s, d.Agent)["request_id"].(string))
 		want := map[string]any{"msg": "decision", "level": "WARN", "endpoint": "raw", "decision": "deny", "reason": "signature_mismatch", "status": float64(401)}
 		if diff := cmp.Diff(pick(line, want), want); diff != "" {
 			t.Errorf("log (-got +want):\n%s", diff)
@@ -72,12 +72,12 @@ func TestObserved(t *testing.T) {
 		signatures := []string{hexMAC(secret, body), hexMAC(githubSecret, body), hexMAC("guessed", body)}
 		for _, path := range []string{"/e2e/raw", "/e2e/versions", "/webhooks/github", "/webhooks/gitlab", "/webhooks/stripe", "/webhooks/orders", "/e2e/shadowed"} {
 			for _, key := range append([]string{"guessed"}, secrets...) {
-				d := delivery{path: path, body: []byte(body), from: "127.1.5.1", headers: []header{
+				d := delivery{Path: path, Body: []byte(body), From: "127.1.5.1", Headers: []header{
 					{"X-Webhook-Signature", hexMAC(key, body)}, {"X-Hub-Signature-256", "sha256=" + hexMAC(key, body)}, {"X-Gitlab-Token", key},
 					{"Stripe-Signature", "t=1,v1=" + hexMAC(key, body)}, {"Webhook-Signature", "v1," + key}, {"Webhook-Id", "x"}, {"Webhook-Timestamp", "1"}}}
 				r := send(t, s, d)
 				for _, word := range append(secrets, signatures...) {
-					if strings.Contains(string(r.body), word) || strings.Contains(fmt.Sprint(r.header), word) {
+					if strings.Contains(string(r.Body), word) || strings.Contains(fmt.Sprint(r.Header), word) {
 						t.Errorf("a reply of %s holds %q", path, word)
 					}
 				}

@@ -44,20 +44,20 @@ func hexMAC(key string, parts ...string) string {
 
 // guide signs as "Webhook Security Best Practices" has it.
 func guide(path, key string, body []byte) delivery {
-	return delivery{path: path, body: body, headers: []header{{"X-Webhook-Signature", hexMAC(key, string(body))}}}
+	return delivery{Path: path, Body: body, Headers: []header{{"X-Webhook-Signature", hexMAC(key, string(body))}}}
 }
 
 // asJSON is the delivery with the content type of JSON.
-func asJSON(d delivery) delivery { return d.with(header{"Content-Type", "application/json"}) }
+func asJSON(d delivery) delivery { return d.With(header{"Content-Type", "application/json"}) }
 
 func stripe(path, key string, at time.Time, body []byte) delivery {
 	sig := fmt.Sprintf("t=%d,v1=%s", at.Unix(), hexMAC(key, fmt.Sprint(at.Unix()), ".", string(body)))
-	return asJSON(delivery{path: path, body: body, headers: []header{{"Stripe-Signature", sig}}})
+	return asJSON(delivery{Path: path, Body: body, Headers: []header{{"Stripe-Signature", sig}}})
 }
 
 func slack(key string, at time.Time, body []byte) delivery {
 	stamp := fmt.Sprint(at.Unix())
-	return delivery{path: "/webhooks/slack", body: body, headers: []header{
+	return delivery{Path: "/webhooks/slack", Body: body, Headers: []header{
 		{"X-Slack-Request-Timestamp", stamp}, {"X-Slack-Signature", "v0=" + hexMAC(key, "v0:", stamp, ":", string(body))},
 	}}
 }
@@ -69,15 +69,15 @@ func standard(path, key, id string, at time.Time, body []byte) delivery {
 	}
 	stamp := fmt.Sprint(at.Unix())
 	sig := base64.StdEncoding.EncodeToString(mac(raw, []byte(id+"."+stamp+"."+string(body))))
-	return delivery{path: path, body: body, headers: []header{
+	return delivery{Path: path, Body: body, Headers: []header{
 		{"webhook-id", id}, {"webhook-timestamp", stamp}, {"webhook-signature", "v1," + sig},
 	}}
 }
 
 // github is the delivery of GitHub's documentation, with its signature.
 var github = delivery{
-	path: "/webhooks/github", body: []byte("Hello, World!"),
-	headers: []header{{"X-Hub-Signature-256", "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"}},
+	Path: "/webhooks/github", Body: []byte("Hello, World!"),
+	Headers: []header{{"X-Hub-Signature-256", "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"}},
 }
 
 func stampOf(t time.Time) string { return fmt.Sprint(t.Unix()) }

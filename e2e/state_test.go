@@ -19,12 +19,12 @@ func TestRates(t *testing.T) {
 	scenario(t, "of 100 at once the burst passes", func(t *testing.T) {
 		// testdata/policies: 24/day, burst 20.
 		const sent, burst = 100, 20
-		transports := []*http.Transport{newTransport(s, false, ""), newTransport(s, true, "")}
+		transports := []*http.Transport{s.Transport(false, ""), s.Transport(true, "")}
 		results := make(chan result)
 		for i := range sent {
 			go func() {
 				d := guide("/e2e/burst", secret, fmt.Appendf(nil, "delivery %d", i))
-				d.http2 = i%2 == 1
+				d.HTTP2 = i%2 == 1
 				r, err := sendBy(t.Context(), transports[i%2], s, d)
 				if err != nil {
 					t.Error(err)
@@ -35,10 +35,10 @@ func TestRates(t *testing.T) {
 		statuses, forwarded := make(map[int]int), 0
 		for range sent {
 			r := <-results
-			statuses[r.status]++
+			statuses[r.Status]++
 			forwarded += len(arrived(t, s, r.agent))
-			if after, err := strconv.Atoi(r.header.Get("Retry-After")); r.status == 429 && (err != nil || after < 1 || after > 3600) {
-				t.Errorf("retry-after %q, want 1 to 3600 seconds", r.header.Get("Retry-After"))
+			if after, err := strconv.Atoi(r.Header.Get("Retry-After")); r.Status == 429 && (err != nil || after < 1 || after > 3600) {
+				t.Errorf("retry-after %q, want 1 to 3600 seconds", r.Header.Get("Retry-After"))
 			}
 		}
 		for _, tr := range transports {
@@ -55,10 +55,10 @@ func TestRates(t *testing.T) {
 	})
 	scenario(t, "one address spends only its own", func(t *testing.T) {
 		d := guide("/e2e/per-address", secret, []byte("x"))
-		d.from = "127.1.3.1"
+		d.From = "127.1.3.1"
 		passes(t, s, d, "ok")
-		denied(t, s, d.with(header{"X-Forwarded-For", "203.0.113.99"}), 429, "rate_limited")
-		d.from = "127.1.3.2"
+		denied(t, s, d.With(header{"X-Forwarded-For", "203.0.113.99"}), 429, "rate_limited")
+		d.From = "127.1.3.2"
 		passes(t, s, d, "ok")
 	})
 }
@@ -73,12 +73,12 @@ func TestFailures(t *testing.T) {
 		}
 		denied(t, s, forged, 429, "too_many_failures")
 		passes(t, s, guide("/e2e/failing", secret, []byte("x")), "ok")
-		forged.from = "127.1.4.1"
+		forged.From = "127.1.4.1"
 		denied(t, s, forged, 401, "signature_mismatch")
 	})
 	scenario(t, "guessing a token", func(t *testing.T) {
 		guess := func(token, from string) delivery {
-			return delivery{path: "/e2e/guessing", body: []byte("x"), headers: []header{{"X-Gitlab-Token", token}}, from: from}
+			return delivery{Path: "/e2e/guessing", Body: []byte("x"), Headers: []header{{"X-Gitlab-Token", token}}, From: from}
 		}
 		for i := range 3 {
 			denied(t, s, guess(fmt.Sprint("guess ", i), "127.1.4.2"), 401, "signature_mismatch")
@@ -96,15 +96,15 @@ func TestReplays(t *testing.T) {
 		d := guide("/e2e/once", secret, []byte("refused"))
 		passes(t, s, d, "ok")
 		denied(t, s, d, 409, "replayed")
-		d.headers = []header{{"x-webhook-signature", strings.ToUpper(d.headers[0].value)}}
+		d.Headers = []header{{"x-webhook-signature", strings.ToUpper(d.Headers[0][1])}}
 		denied(t, s, d, 409, "replayed")
-		denied(t, s, d.with(header{"X-Delivery-Id", "new"}), 409, "replayed")
+		denied(t, s, d.With(header{"X-Delivery-Id", "new"}), 409, "replayed")
 		passes(t, s, guide("/e2e/once", secret, []byte("another")), "ok")
 	})
 	scenario(t, "a forged one burns nothing", func(t *testing.T) {
 		d := guide("/e2e/once", secret, []byte("burnt?"))
 		forged := d
-		forged.headers = []header{{"X-Webhook-Signature", hexMAC("guessed", "burnt?")}}
+		forged.Headers = []header{{"X-Webhook-Signature", hexMAC("guessed", "burnt?")}}
 		denied(t, s, forged, 401, "signature_mismatch")
 		passes(t, s, d, "ok")
 	})
@@ -117,7 +117,7 @@ func TestReplays(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-				results <- r.status
+				results <- r.Status
 			}()
 		}
 		statuses := make(map[int]int)
@@ -135,7 +135,7 @@ func TestReplays(t *testing.T) {
 		passes(t, s, stripe("/e2e/stamped", secret, time.Now().Add(-time.Second), []byte(`{"type":"replayed"}`)), "ok")
 	})
 	scenario(t, "tagged", func(t *testing.T) {
-		d := delivery{path: "/webhooks/github", body: []byte("tagged"), headers: []header{{"X-Hub-Signature-256", "sha256=" + hexMAC(githubSecret, "tagged")}}}
+		d := delivery{Path: "/webhooks/github", Body: []byte("tagged"), Headers: []header{{"X-Hub-Signature-256", "sha256=" + hexMAC(githubSecret, "tagged")}}}
 		if got := passes(t, s, d, "ok").Headers.Get("X-Hookauthz-Duplicate"); got != "" {
 			t.Errorf("duplicate %q the first time", got)
 		}
@@ -145,17 +145,17 @@ func TestReplays(t *testing.T) {
 	})
 	scenario(t, "resent after the application failed", func(t *testing.T) {
 		d := guide("/e2e/confirmed", secret, []byte("resent"))
-		r := send(t, s, d.with(header{"X-App-Status", "503"}))
-		if r.status != 503 || len(arrived(t, s, r.agent)) != 1 {
-			t.Fatalf("status %d, want the application's own 503", r.status)
+		r := send(t, s, d.With(header{"X-App-Status", "503"}))
+		if r.Status != 503 || len(arrived(t, s, r.agent)) != 1 {
+			t.Fatalf("status %d, want the application's own 503", r.Status)
 		}
 		retryUntil(t, s, d, 200)
 		denied(t, s, d, 409, "replayed")
 	})
 	scenario(t, "resent after the application refused", func(t *testing.T) {
 		d := guide("/e2e/confirmed", secret, []byte("refused by the application"))
-		if r := send(t, s, d.with(header{"X-App-Status", "422"})); r.status != 422 {
-			t.Fatalf("status %d, want the application's own 422", r.status)
+		if r := send(t, s, d.With(header{"X-App-Status", "422"})); r.Status != 422 {
+			t.Fatalf("status %d, want the application's own 422", r.Status)
 		}
 		retryUntil(t, s, d, 409)
 	})
@@ -164,13 +164,13 @@ func TestReplays(t *testing.T) {
 		passes(t, s, d, "ok")
 		var r result
 		eventually(t, func() error {
-			if r = send(t, s, d); r.status == 503 {
+			if r = send(t, s, d); r.Status == 503 {
 				return fmt.Errorf("in flight")
 			}
 			return nil
 		})
-		if r.status != 200 || !strings.Contains(string(r.body), "duplicate") {
-			t.Errorf("status %d, body %s", r.status, r.body)
+		if r.Status != 200 || !strings.Contains(string(r.Body), "duplicate") {
+			t.Errorf("status %d, body %s", r.Status, r.Body)
 		}
 		if got := arrived(t, s, r.agent); len(got) != 0 {
 			t.Error("it reached the application a second time")
@@ -187,13 +187,13 @@ func retryUntil(t *testing.T, s *stack.Stack, d delivery, status int) {
 	t.Helper()
 	var r result
 	eventually(t, func() error {
-		if r = send(t, s, d); r.status == 503 {
+		if r = send(t, s, d); r.Status == 503 {
 			return fmt.Errorf("in flight")
 		}
 		return nil
 	})
-	if r.status != status {
-		t.Fatalf("status %d, want %d; body %s", r.status, status, r.body)
+	if r.Status != status {
+		t.Fatalf("status %d, want %d; body %s", r.Status, status, r.Body)
 	}
 }
 
@@ -202,18 +202,18 @@ func TestShadow(t *testing.T) {
 	s := setup(t)
 	once := guide("/e2e/shadowed", secret, []byte("shadow"))
 	from := once
-	from.from = "127.1.1.66"
+	from.From = "127.1.1.66"
 	stale := guide("/e2e/shadowed", "guessed", []byte("shadow"))
 	for _, tt := range []struct {
 		name, shadow string
 		d            delivery
 	}{
 		{"wrong signature", "signature_mismatch", stale},
-		{"no signature", "signature_missing", delivery{path: "/webhooks/billing", body: []byte("x")}},
+		{"no signature", "signature_missing", delivery{Path: "/webhooks/billing", Body: []byte("x")}},
 		{"wrong address", "source_denied", from},
 	} {
 		scenario(t, tt.name, func(t *testing.T) {
-			d := tt.d.with(header{"X-Hookauthz-Endpoint", "spoofed"}, header{"X-Hookauthz-Secret-Version", "spoofed"})
+			d := tt.d.With(header{"X-Hookauthz-Endpoint", "spoofed"}, header{"X-Hookauthz-Secret-Version", "spoofed"})
 			got := passes(t, s, d, "shadow")
 			ours := make(http.Header)
 			for name, values := range got.Headers {
@@ -227,7 +227,7 @@ func TestShadow(t *testing.T) {
 		})
 	}
 	scenario(t, "a valid delivery", func(t *testing.T) {
-		d := guide("/e2e/shadowed", secret, []byte("valid")).with(header{"X-Hookauthz-Shadow-Reason", "spoofed"})
+		d := guide("/e2e/shadowed", secret, []byte("valid")).With(header{"X-Hookauthz-Shadow-Reason", "spoofed"})
 		got := passes(t, s, d, "ok")
 		if got.Headers.Get("X-Hookauthz-Endpoint") != "shadowed" || got.Headers.Get("X-Hookauthz-Shadow-Reason") != "" {
 			t.Errorf("headers at the application: %v", got.Headers)
@@ -243,9 +243,9 @@ func TestClientAddress(t *testing.T) {
 	s := setup(t)
 	d := func(endpoint, from string, forwarded ...string) delivery {
 		d := guide("/e2e/"+endpoint, secret, []byte("x"))
-		d.from = from
+		d.From = from
 		for _, v := range forwarded {
-			d = d.with(header{"X-Forwarded-For", v})
+			d = d.With(header{"X-Forwarded-For", v})
 		}
 		return d
 	}
@@ -257,7 +257,7 @@ func TestClientAddress(t *testing.T) {
 	}{
 		{"the peer is allowed", d("peers", "127.1.1.7"), 200, "ok"},
 		{"the peer is not, and says otherwise", d("peers", "127.1.9.9", "203.0.113.7"), 403, "source_denied"},
-		{"the peer is not, and says so in other headers", d("peers", "127.1.9.9").with(header{"X-Real-Ip", "127.1.1.7"}, header{"Forwarded", "for=127.1.1.7"},
+		{"the peer is not, and says so in other headers", d("peers", "127.1.9.9").With(header{"X-Real-Ip", "127.1.1.7"}, header{"Forwarded", "for=127.1.1.7"},
 			header{"X-Envoy-External-Address", "127.1.1.7"}, header{"X-Hookauthz-Client-Ip", "127.1.1.7"}), 403, "source_denied"},
 		{"a trusted proxy forwards", d("proxied", "127.1.1.8", "203.0.113.7"), 200, "ok"},
 		{"two trusted proxies forward", d("proxied", "127.1.1.8", "203.0.113.7, 198.51.100.9"), 200, "ok"},
@@ -274,7 +274,7 @@ func TestClientAddress(t *testing.T) {
 		{"one hop, forged before", d("hops", "127.1.1.8", "203.0.113.7, 192.0.2.1"), 403, "source_denied"},
 		{"one hop, none there", d("hops", "127.1.1.8"), 403, "source_unknown"},
 		{"Envoy's header", d("by-header", "127.1.1.7"), 200, "ok"},
-		{"Envoy's header, spoofed", d("by-header", "127.1.9.9").with(header{"X-Hookauthz-Client-Ip", "127.1.1.7"}), 403, "source_denied"},
+		{"Envoy's header, spoofed", d("by-header", "127.1.9.9").With(header{"X-Hookauthz-Client-Ip", "127.1.1.7"}), 403, "source_denied"},
 	} {
 		scenario(t, tt.name, func(t *testing.T) {
 			if tt.status == 200 {
