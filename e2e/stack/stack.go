@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -176,6 +177,32 @@ func (s *Stack) StartHookauthz(ctx context.Context) error {
 		return err
 	}
 	return s.waitHTTP(ctx, s.Hookauthz, "http://"+s.AdminAddr+"/readyz")
+}
+
+// Policies is the folder of policies on this machine.
+func (s *Stack) Policies() (string, error) {
+	if s.config.Policies != "" {
+		return s.config.Policies, nil
+	}
+	return s.compose.hostPath(s.compose.Services["hookauthz"], "/etc/hookauthz/policies", nil)
+}
+
+// Run runs another command of hookauthz, in the environment of the one that serves, and returns what it prints.
+func (s *Stack) Run(ctx context.Context, stdin []byte, args ...string) ([]byte, error) {
+	env, err := s.compose.Env("hookauthz")
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, s.config.Binaries.Hookauthz, args...)
+	cmd.Env = append(env, s.config.Env...)
+	cmd.Stdin = bytes.NewReader(stdin)
+	var complaint strings.Builder
+	cmd.Stderr = &complaint
+	out, err := cmd.Output()
+	if err != nil {
+		return out, fmt.Errorf("hookauthz %s: %w: %s", args[0], err, strings.TrimSpace(complaint.String()))
+	}
+	return out, nil
 }
 
 func (s *Stack) serveArgs() ([]string, error) {

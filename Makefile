@@ -1,0 +1,63 @@
+# `make` shows what there is.
+
+SHELL       := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help build test check unit e2e manifests demo bench fuzz clean
+
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+STATICCHECK := 2026.2.2
+STATICCHECK_MODULE := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME    ?= 10s
+
+# The race detector needs a C compiler. Without one the tests say so and run without it; CI must have one.
+RACE := $(shell command -v "$$(go env CC)" >/dev/null 2>&1 && echo -race)
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build ./hookauthz
+	CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o hookauthz .
+
+test: check unit e2e manifests ## Run every test; end-to-end ones through a real Envoy
+	@echo "make test: all passed"
+
+check: .cache/bin/staticcheck-$(STATICCHECK) ## Check format and run go vet and staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	if [ -n "$$unformatted" ]; then printf 'gofmt -w is missing for:\n%s\n' "$$unformatted"; exit 1; fi
+	go vet ./...
+	.cache/bin/staticcheck-$(STATICCHECK) ./...
+
+.cache/bin/staticcheck-$(STATICCHECK):
+	@echo "installing staticcheck $(STATICCHECK) into .cache/"
+	@mkdir -p .cache/bin
+	@GOFLAGS= GOBIN="$(CURDIR)/.cache/bin" go install $(STATICCHECK_MODULE)
+	@mv .cache/bin/staticcheck $@
+
+unit: ## Run unit and property tests, with the race detector
+	@[ -n "$(RACE)" ] || { echo "no C compiler: tests run WITHOUT the race detector"; [ "$${CI:-}" != true ]; }
+	go test $(RACE) $$(go list ./... | grep -v '/e2e$$')
+
+e2e: ## Run end-to-end tests; Envoy is installed into .cache/ where there is none
+	@if envoy=$$(scripts/envoy); then export HOOKAUTHZ_ENVOY="$$envoy"; fi; \
+	cd e2e && go test $(RACE) -count=1
+
+manifests: ## Check docker-compose.yml and the Dockerfile
+	cd deploy/test && go vet ./... && go test -count=1 ./...
+
+demo: ## See deliveries pass and be refused at a real Envoy (ONCE=1: end after the table)
+	@go run ./demo $(if $(ONCE),-once)
+
+bench: ## Measure the server's CPU per check
+	go run ./bench
+
+fuzz: ## Fuzz every parser for a short time (FUZZTIME=10s)
+	@for package in $$(go list ./... | grep -v '/e2e$$'); do \
+	  for target in $$(go test -list '^Fuzz' "$$package" | grep '^Fuzz' || true); do \
+	    echo "$$package $$target"; \
+	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package"; \
+	  done; \
+	done
+
+clean: ## Remove what was built and installed
+	rm -rf .cache hookauthz

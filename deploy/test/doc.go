@@ -1,0 +1,2 @@
+// Package test checks the files with which hookauthz is deployed.
+package test
