@@ -1,7 +1,7 @@
 package signature
 
 import (
-	"errors"
+	"slices"
 	"time"
 )
 
@@ -9,107 +9,123 @@ import (
 type Scheme struct {
 	name string
 	spec Spec
+	alg  algorithm
+
+	// headers are the names, in lower case, of all headers that are read; a header's slot is its place here.
+	headers []string
+	// fields are all texts that are read; a field's slot is its place here.
+	fields    []field
+	templates []template
+	sig       signatures
+	ts        timestamps
+	id, event int // slots, -1 for none
+	required  []guard
+	checks    []check
+	only      []source
+
+	keySteps keySteps
+	// needsForm says that the fields of a form are wanted before the signature can be checked; needsQuery likewise.
+	needsForm, needsQuery bool
+	paths                 []jsonPath
+	facts                 facts
 }
 
-// Info is what the catalogue knows about a preset.
-type Info struct {
-	Name string
-	// Provider is the sender, as people call it.
-	Provider string
-	// Documentation is the URL of the sender's own page.
-	Documentation string
-	Spec          Spec
+// field is one text that a scheme reads.
+type field struct {
+	source source
+	header int // slot of its header, -1 where it is none
+	path   int // slot of its JSON path, -1 where it is none
+	// signed says that the field stands in a template.
+	signed bool
+	// required says that the field must be there.
+	required bool
+	// timestamp says that the field is read as the time of sending.
+	timestamp bool
+	// id says that the field is the delivery id.
+	id bool
+	// bounds are the literals that part the field from its neighbours: it must not hold one, or bytes could move between fields.
+	bounds []string
+	// adjoins says that another part follows without a literal between.
+	adjoins bool
 }
 
-// Key is a secret or public key prepared for one scheme. It may be used by many goroutines at once.
-type Key struct{}
-
-// Verification is the state of one verification. The zero value is ready; Reset makes a used one ready again.
-type Verification struct{}
-
-var errNotBuilt = errors.New("signature schemes are not built yet")
-
-// Compile checks a scheme and prepares it. All faults come at once; the Scheme is nil if there is one.
-func Compile(s Spec) (*Scheme, []Fault) {
-	return nil, []Fault{{Field: "alg", Problem: "signature schemes are not built yet", Fix: "wait for it"}}
+// signatures says where the signatures stand and how they are written.
+type signatures struct {
+	in             []int // slots of fields, first present wins
+	numbered       string
+	split          string
+	kv             string
+	pick           string
+	dropFirst      bool
+	prefixes       []string
+	prefixOptional bool
+	enc            encoding
 }
 
-// Preset returns the preset of that name. It is compiled once.
-func Preset(name string) (*Scheme, bool) { return nil, false }
+// timestamps says where the time of sending stands.
+type timestamps struct {
+	in        []int // slots of fields, first present wins
+	unit      unit
+	layout    string // of a custom unit, as the package time has it
+	tolerance time.Duration
+	optional  bool
+}
 
-// Presets lists the catalogue by name.
-func Presets() []Info { return nil }
+// guard is a header that must have a constant value.
+type guard struct {
+	header int
+	equals string
+}
+
+// check demands that two templates give the same text.
+type check struct {
+	a, b      template
+	ifPresent int // slot of the field without which the check does not apply, -1 for always
+}
+
+// facts are what the rest of the program must know of a scheme.
+type facts struct {
+	timestampSigned, bodySigned, idSigned, eventSigned, needsURL bool
+}
 
 // Name is the preset's name, "" for an inline scheme.
 func (s *Scheme) Name() string { return s.name }
 
 // HasTimestamp says whether the sender gives a time of sending.
-func (s *Scheme) HasTimestamp() bool { return false }
+func (s *Scheme) HasTimestamp() bool { return len(s.ts.in) > 0 }
 
-// Tolerance is how far the timestamp may be from now; 0 where the sender documents none.
-func (s *Scheme) Tolerance() time.Duration { return 0 }
+// Tolerance is how far the timestamp may be from now, either way; 0 where the sender documents none.
+func (s *Scheme) Tolerance() time.Duration { return s.ts.tolerance }
 
 // TimestampSigned says whether the timestamp is part of what is signed. One that is not proves nothing.
-func (s *Scheme) TimestampSigned() bool { return false }
+func (s *Scheme) TimestampSigned() bool { return s.facts.timestampSigned }
 
-// BodySigned says whether the whole body is signed.
-func (s *Scheme) BodySigned() bool { return false }
+// BodySigned says whether the body is signed.
+func (s *Scheme) BodySigned() bool { return s.facts.bodySigned }
 
-// Nonce says that the signed part is unique per delivery.
-func (s *Scheme) Nonce() bool { return false }
+// Nonce says that the signed part is unique per delivery although it does not hold the body.
+func (s *Scheme) Nonce() bool { return s.spec.Nonce }
 
 // FreshPerAttempt says that the sender signs each attempt anew.
-func (s *Scheme) FreshPerAttempt() bool { return false }
+func (s *Scheme) FreshPerAttempt() bool { return s.spec.FreshPerAttempt }
 
-// IsToken says that the scheme is a static token.
-func (s *Scheme) IsToken() bool { return false }
+// IsToken says that the scheme is a static token: nothing is signed.
+func (s *Scheme) IsToken() bool { return s.alg.family == tokenFamily }
 
 // NeedsPublicKey says that the scheme is verified with a public key.
-func (s *Scheme) NeedsPublicKey() bool { return false }
+func (s *Scheme) NeedsPublicKey() bool { return s.alg.family == publicKeyFamily }
 
 // NeedsURL says that the scheme signs the URL that the sender was given.
-func (s *Scheme) NeedsURL() bool { return false }
+func (s *Scheme) NeedsURL() bool { return s.facts.needsURL }
 
 // IDSigned says whether the delivery id is part of what is signed.
-func (s *Scheme) IDSigned() bool { return false }
+func (s *Scheme) IDSigned() bool { return s.facts.idSigned }
 
 // EventSigned says whether the event type is part of what is signed.
-func (s *Scheme) EventSigned() bool { return false }
+func (s *Scheme) EventSigned() bool { return s.facts.eventSigned }
 
-// Headers lists the headers that the scheme reads, in lower case.
-func (s *Scheme) Headers() []string { return nil }
+// Headers lists the headers that the scheme reads, in lower case. They must arrive as the sender wrote them.
+func (s *Scheme) Headers() []string { return slices.Clone(s.headers) }
 
-// NewKey prepares a shared secret as the operator has it.
-func (s *Scheme) NewKey(secret []byte) (*Key, error) { return nil, errNotBuilt }
-
-// NewPublicKey prepares a public key: PEM, base64 DER or raw in the encoding that the scheme names.
-func (s *Scheme) NewPublicKey(text []byte) (*Key, error) { return nil, errNotBuilt }
-
-// Parse finds in d what is needed to verify it.
-func (s *Scheme) Parse(v *Verification, d *Delivery) Failure { return Malformed }
-
-// Matches says whether any signature of the delivery is right under k.
-func (v *Verification) Matches(k *Key) bool { return false }
-
-// MessageID is the identity of the signed message under k.
-func (v *Verification) MessageID(k *Key) MessageID { return MessageID{} }
-
-// Timestamp is when the delivery says it was sent.
-func (v *Verification) Timestamp() (t time.Time, ok bool) { return time.Time{}, false }
-
-// Fresh says whether the timestamp is within tolerance of now, either way and inclusive.
-func (v *Verification) Fresh(now time.Time, tolerance time.Duration) bool { return false }
-
-// DeliveryID is the sender's id of the delivery, "" where there is none.
-func (v *Verification) DeliveryID() string { return "" }
-
-// Event is the event type, "" where there is none.
-func (v *Verification) Event() string { return "" }
-
-// Reset drops every view of the delivery.
-func (v *Verification) Reset() {}
-
-// Sign makes the headers that a valid delivery needs.
-func (s *Scheme) Sign(k *Key, d *Delivery, at time.Time, id string) ([]Header, error) {
-	return nil, errNotBuilt
-}
+// Spec is the scheme as written.
+func (s *Scheme) Spec() Spec { return s.spec }

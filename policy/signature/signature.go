@@ -35,6 +35,22 @@ const (
 	TimestampMalformed
 )
 
+// String says in words what is wrong with a delivery.
+func (f Failure) String() string {
+	switch f {
+	case None:
+		return "nothing is wrong"
+	case Missing:
+		return "the signature is missing"
+	case TimestampMissing:
+		return "the timestamp is missing"
+	case TimestampMalformed:
+		return "the timestamp is malformed"
+	default:
+		return "the signature or a signed part is malformed"
+	}
+}
+
 // Spec is a scheme as written: the language of docs/schemes.md. Compile checks it.
 type Spec struct {
 	Alg     string        `yaml:"alg"`
@@ -46,6 +62,10 @@ type Spec struct {
 	Event   string        `yaml:"event"`
 	Require []RequireSpec `yaml:"require"`
 	Check   []CheckSpec   `yaml:"check"`
+
+	// Only guards a scheme that signs part of a body, so that nothing rides along: json:PATH is a list that must have exactly one item, and
+	// the form:NAMEs together are all the fields that a form may have.
+	Only []string `yaml:"only"`
 
 	// FreshPerAttempt says that the sender signs each attempt anew.
 	FreshPerAttempt bool `yaml:"freshPerAttempt"`
