@@ -3,15 +3,12 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -56,29 +53,6 @@ func sendBy(ctx context.Context, transport *http.Transport, s *stack.Stack, d de
 	}
 	r, err := s.SendBy(ctx, transport, d)
 	return result{r, d.Agent}, err
-}
-
-// sendRaw writes bytes to a listener over TLS and reads what comes back until the connection is closed, or answered by one response.
-func sendRaw(t *testing.T, s *stack.Stack, listener, text string) *http.Response {
-	t.Helper()
-	conn := dialTLS(t, s, listener)
-	if _, err := io.WriteString(conn, text); err != nil {
-		t.Fatal(err)
-	}
-	return readResponse(t, conn)
-}
-
-func dialTLS(t *testing.T, s *stack.Stack, listener string) *tls.Conn {
-	t.Helper()
-	config := s.ClientTLS()
-	config.NextProtos = []string{"http/1.1"}
-	conn, err := tls.Dial("tcp", s.Listeners[listener], config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(patience))
-	return conn
 }
 
 // logged is the line of Envoy's access log about a delivery.

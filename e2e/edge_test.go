@@ -121,6 +121,39 @@ func TestOddRequests(t *testing.T) {
 			t.Error("it reached the application")
 		}
 	})
+	for _, tt := range []struct {
+		name, listener, path string
+		status               int
+	}{
+		{"websocket over HTTP/2", "hooks", "/e2e/empty", 0},
+		{"websocket over HTTP/2 where Envoy takes upgrades", "upgrades", "/e2e/empty", 400},
+		{"websocket over HTTP/2 where Envoy takes upgrades, in shadow mode", "upgrades", "/e2e/shadowed", 405},
+	} {
+		scenario(t, tt.name, func(t *testing.T) {
+			agent := newAgent()
+			status := sendHTTP2(t, s, tt.listener, []header{
+				{":method", "CONNECT"}, {":protocol", "websocket"}, {":scheme", "https"}, {":path", tt.path}, {":authority", stack.Host},
+				{"user-agent", agent}, {"sec-websocket-version", "13"}, {"x-webhook-signature", hexMAC(secret, "")}}, "Hello, World!")
+			if status != tt.status {
+				t.Errorf("status %d, want %d", status, tt.status)
+			}
+			if got := arrived(t, s, agent); len(got) != 0 {
+				t.Error("it reached the application")
+			}
+		})
+	}
+	scenario(t, "two hosts over HTTP/2: the authority counts", func(t *testing.T) {
+		agent := newAgent()
+		status := sendHTTP2(t, s, "hooks", []header{
+			{":method", "POST"}, {":scheme", "https"}, {":path", "/webhooks/github"}, {":authority", "evil.test"}, {"host", stack.Host},
+			{"user-agent", agent}, {"x-hub-signature-256", github.Headers[0][1]}}, string(github.Body))
+		if status != 404 {
+			t.Errorf("status %d, want 404", status)
+		}
+		if got := arrived(t, s, agent); len(got) != 0 {
+			t.Error("it reached the application")
+		}
+	})
 	scenario(t, "the sender hangs up within the body", func(t *testing.T) {
 		agent := newAgent()
 		conn := dialTLS(t, s, "hooks")

@@ -169,6 +169,81 @@ func TestKilledAndRestarted(t *testing.T) {
 	})
 }
 
+// The container of Envoy is healthy as long as hookauthz is.
+func TestComposeHealthCheck(t *testing.T) {
+	setup(t)
+	scenario(t, "with hookauthz and without", func(t *testing.T) {
+		s := up(t, stack.Config{})
+		if err := s.CheckHealth(within(t)); err != nil {
+			t.Error(err)
+		}
+		s.Hookauthz.Kill()
+		if err := s.WaitUnhealthy(within(t)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.CheckHealth(within(t)); err == nil {
+			t.Error("healthy without hookauthz")
+		}
+	})
+}
+
+// A hookauthz that hangs or has too much to do is no way in either.
+func TestStuckOrOverloaded(t *testing.T) {
+	setup(t)
+	scenario(t, "stopped and continued", func(t *testing.T) {
+		dir := t.TempDir()
+		writePolicy(t, dir, liveSignature)
+		s := up(t, stack.Config{Policies: dir, Edit: liveRoute})
+		valid := guide("/e2e/live", secret, []byte("live"))
+		passes(t, s, valid, "ok")
+		s.Hookauthz.Signal(syscall.SIGSTOP)
+		r := send(t, s, valid)
+		s.Hookauthz.Signal(syscall.SIGCONT)
+		if r.Status != 503 || len(arrived(t, s, r.agent)) != 0 {
+			t.Errorf("status %d while hookauthz hangs, want 503 and nothing at the application", r.Status)
+		}
+		eventually(t, func() error {
+			if r := send(t, s, valid); r.Status != 200 {
+				return fmt.Errorf("status %d", r.Status)
+			}
+			return nil
+		})
+	})
+	scenario(t, "more bodies at once than memory is set aside for", func(t *testing.T) {
+		dir := t.TempDir()
+		writePolicy(t, dir, liveSignature)
+		s := up(t, stack.Config{Policies: dir, Edit: liveRoute, Serve: []string{"--max-body", "1MiB", "--max-inflight-bytes", "16MiB"}})
+		body := make([]byte, maxBody)
+		valid, forged := guide("/e2e/live", secret, body), guide("/e2e/live", "guessed", body)
+		const senders = 48
+		statuses := make(chan [2]int)
+		for i := range senders {
+			go func() {
+				d := []delivery{valid, forged}[i%2]
+				r, err := trySend(t.Context(), s, d)
+				if err != nil {
+					t.Error(err)
+				}
+				statuses <- [2]int{i % 2, r.Status}
+			}()
+		}
+		allowed := 0
+		for range senders {
+			switch got := <-statuses; got {
+			case [2]int{0, 200}:
+				allowed++
+			case [2]int{1, 401}, [2]int{0, 503}, [2]int{1, 503}:
+			default:
+				t.Errorf("status %d for a %s delivery", got[1], []string{"valid", "forged"}[got[0]])
+			}
+		}
+		if allowed == 0 {
+			t.Error("not one passed")
+		}
+		passes(t, s, valid, "ok")
+	})
+}
+
 // inForce is how long a change of files may take.
 const inForce = 4 * time.Second
 

@@ -24,7 +24,9 @@ func addRoutesAndListeners(c *stack.EnvoyConfig) {
 	delete(c.AddListener("underscores").HCM(), "common_http_protocol_options")
 
 	// Envoy takes websocket upgrades.
-	c.AddListener("upgrades").HCM()["upgrade_configs"] = []any{map[string]any{"upgrade_type": "websocket"}}
+	upgrades := c.AddListener("upgrades").HCM()
+	upgrades["upgrade_configs"] = []any{map[string]any{"upgrade_type": "websocket"}}
+	upgrades["http2_protocol_options"].(map[string]any)["allow_connect"] = true
 
 	// The body goes to the authorizer as text.
 	text := c.AddListener("text").Filter("envoy.filters.http.ext_authz")

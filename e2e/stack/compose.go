@@ -16,6 +16,9 @@ type service struct {
 	Command []string `yaml:"command"`
 	EnvFile []string `yaml:"env_file"`
 	Volumes []string `yaml:"volumes"`
+	Health  struct {
+		Test []string `yaml:"test"`
+	} `yaml:"healthcheck"`
 }
 
 // Compose is docker-compose.yml.

@@ -18,8 +18,9 @@ type Process struct {
 	cmd  *exec.Cmd
 	log  string
 	// ended is closed when the program has ended; err is set before.
-	ended chan struct{}
-	err   error
+	ended  chan struct{}
+	err    error
+	killed bool // by Kill: an end that is meant
 }
 
 // Start runs a program with its output in dir/NAME.log, behind what is there already.
@@ -84,8 +85,9 @@ func (p *Process) Tail(lines int) string {
 // Signal sends a signal.
 func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 
-// Kill ends the program at once.
+// Kill ends the program at once. Stop has no complaint about that.
 func (p *Process) Kill() {
+	p.killed = true
 	p.cmd.Process.Kill()
 	<-p.ended
 }
@@ -96,6 +98,9 @@ var errForced = errors.New("did not end when asked to, and was killed")
 // Stop asks the program to end and waits for it: the error is about an end that is not clean.
 func (p *Process) Stop(patience time.Duration) error {
 	if !p.Alive() {
+		if p.killed {
+			return nil
+		}
 		return p.err
 	}
 	p.Signal(syscall.SIGTERM)

@@ -341,6 +341,26 @@ func (s *Stack) waitHealth(ctx context.Context, want bool) error {
 	})
 }
 
+// CheckHealth runs the health check that docker-compose.yml has for Envoy.
+func (s *Stack) CheckHealth(ctx context.Context) error {
+	test := s.compose.Services["envoy"].Health.Test
+	if len(test) < 2 || test[0] != "CMD" {
+		return fmt.Errorf("docker-compose.yml: the health check of envoy is %q, wanted CMD and a command", test)
+	}
+	args := slices.Clone(test[1:])
+	for i, arg := range args {
+		arg = strings.ReplaceAll(arg, "$$", "$") // as Compose unescapes it
+		args[i] = strings.ReplaceAll(arg, "127.0.0.1/9901", strings.ReplaceAll(s.EnvoyAdmin, ":", "/"))
+	}
+	if slices.Equal(args, test[1:]) {
+		return errors.New("docker-compose.yml: the health check of envoy does not ask its admin listener")
+	}
+	if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
+		return fmt.Errorf("health check: %w: %s", err, out)
+	}
+	return nil
+}
+
 // ClientTLS is the TLS configuration of a sender.
 func (s *Stack) ClientTLS() *tls.Config { return &tls.Config{RootCAs: s.CA, ServerName: Host} }
 
