@@ -69,6 +69,7 @@ type Webhook struct {
 // version is one key of a webhook. A nil key could not be read.
 type version struct {
 	name    string
+	ref     secret.Ref
 	key     *signature.Key
 	window  secret.Window
 	revoked bool
@@ -485,7 +486,7 @@ func (c *compiler) version(k keySource) {
 	if len(k.environments) > 0 && !slices.Contains(k.environments, c.load.options.Environment) {
 		return // it counts as absent, and its secret is not read
 	}
-	v := version{name: k.version, window: k.window, revoked: k.revoked, decoy: k.decoy}
+	v := version{name: k.version, ref: k.ref, window: k.window, revoked: k.revoked, decoy: k.decoy}
 	v.key = c.key(k)
 	c.webhook.versions = append(c.webhook.versions, v)
 }

@@ -131,6 +131,12 @@ func (r Reason) String() string {
 	return reasons[r].name
 }
 
+// Allows reports whether a delivery may be let through for this reason.
+func (r Reason) Allows() bool { return r == OK || r == Shadow || r == Duplicate || r == Degraded }
+
+// Answers reports whether a delivery may be answered here for this reason.
+func (r Reason) Answers() bool { return r == Handshake || r == Duplicate }
+
 // Status is the HTTP status of a denial for this reason: 500 for a reason that is none of a denial.
 func (r Reason) Status() int {
 	if r >= reasonCount || reasons[r].status == 0 {

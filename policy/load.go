@@ -92,16 +92,17 @@ func readFolder(dir string) ([]policyFile, error) {
 
 // readBounded reads a regular file, one byte past the cap at most: parseFile refuses it then.
 func readBounded(path string) ([]byte, error) {
+	// Opening a pipe would block for ever, so its kind is looked at first.
+	if info, err := os.Stat(path); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil {
-		return nil, err
-	} else if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
 	return io.ReadAll(io.LimitReader(f, maxFileBytes+1))
 }
 

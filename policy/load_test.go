@@ -189,7 +189,7 @@ spec:
 `)
 	want := []policy.EndpointInfo{{
 		Name: "github-ci", Labels: map[string]string{"team": "ci"}, Scheme: "github", MaxBytes: 2 << 20,
-		Versions: []policy.VersionInfo{{Name: "2026-10", Available: true}, {Name: "1", Available: true, Revoked: true}},
+		Versions: []policy.VersionInfo{{Name: "2026-10", Env: "SECRET", Available: true}, {Name: "1", Env: "OTHER", Available: true, Revoked: true}},
 	}}
 	if diff := cmp.Diff(want, set.Endpoints()); diff != "" {
 		t.Errorf("endpoints (-want +got):\n%s", diff)

@@ -46,6 +46,7 @@ type EndpointInfo struct {
 	Name     string
 	Labels   map[string]string
 	Scheme   string
+	Token    bool // its scheme is a static token
 	Shadow   bool
 	MaxBytes int64
 	Versions []VersionInfo
@@ -54,7 +55,8 @@ type EndpointInfo struct {
 // VersionInfo says what there is to know about a secret version without its key.
 type VersionInfo struct {
 	Name                string
-	Available           bool // its key could be read
+	Env, File           string // where its key comes from; empty where it stands in the policy
+	Available           bool   // its key could be read
 	Revoked, Decoy      bool
 	NotBefore, NotAfter time.Time
 }
@@ -63,9 +65,9 @@ type VersionInfo struct {
 func (s *Set) Endpoints() []EndpointInfo {
 	out := make([]EndpointInfo, 0, len(s.webhooks))
 	for _, w := range s.webhooks {
-		info := EndpointInfo{Name: w.name, Labels: w.labels, Scheme: w.schemeName, Shadow: w.shadow, MaxBytes: w.maxBytes}
+		info := EndpointInfo{Name: w.name, Labels: w.labels, Scheme: w.schemeName, Token: w.scheme.IsToken(), Shadow: w.shadow, MaxBytes: w.maxBytes}
 		for _, v := range w.versions {
-			info.Versions = append(info.Versions, VersionInfo{v.name, v.key != nil, v.revoked, v.decoy, v.window.NotBefore, v.window.NotAfter})
+			info.Versions = append(info.Versions, VersionInfo{v.name, v.ref.Env, v.ref.File, v.key != nil, v.revoked, v.decoy, v.window.NotBefore, v.window.NotAfter})
 		}
 		out = append(out, info)
 	}

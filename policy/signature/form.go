@@ -1,6 +1,7 @@
 package signature
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -101,28 +102,18 @@ func one(pairs []pair, name string) (value string, count int) {
 	return value, count
 }
 
-// appendSortedQuery appends the pairs of a query as they were received, sorted by their decoded names, joined by '&'. It fails on what
-// appendPairs fails on.
-func appendSortedQuery(dst []byte, query string) ([]byte, bool) {
-	pairs, ok := appendPairs(nil, query)
-	if !ok {
-		return dst, false
-	}
-	type named struct{ name, text string }
-	texts := make([]named, 0, len(pairs))
-	for text := range strings.SplitSeq(query, "&") {
-		if text != "" {
-			texts = append(texts, named{pairs[len(texts)].name, text})
-		}
-	}
-	slices.SortStableFunc(texts, func(a, b named) int { return strings.Compare(a.name, b.name) })
-	for i, p := range texts {
+// appendSortedQuery appends the pairs of a query sorted by name and encoded anew, joined by '&'. It sorts pairs.
+func appendSortedQuery(dst []byte, pairs []pair) []byte {
+	slices.SortStableFunc(pairs, func(a, b pair) int { return strings.Compare(a.name, b.name) })
+	for i, p := range pairs {
 		if i > 0 {
 			dst = append(dst, '&')
 		}
-		dst = append(dst, p.text...)
+		dst = append(dst, url.QueryEscape(p.name)...)
+		dst = append(dst, '=')
+		dst = append(dst, url.QueryEscape(p.value)...)
 	}
-	return dst, true
+	return dst
 }
 
 // sortPairs sorts the fields of a form by name and value, and leaves equal ones in once.

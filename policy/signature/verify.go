@@ -712,7 +712,8 @@ func (v *Verification) appendPart(dst []byte, p *part) ([]byte, bool) {
 	case queryPart:
 		dst = append(dst, v.queryText()...)
 	case querySortedPart:
-		dst, ok = appendSortedQuery(dst, v.queryText())
+		ok = v.readQuery()
+		dst = appendSortedQuery(dst, slices.Clone(v.query))
 	case formSortedPart:
 		ok = v.readForm()
 		for _, f := range sortPairs(slices.Clone(v.form)) {

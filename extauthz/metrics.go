@@ -1,0 +1,219 @@
+package extauthz
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/hookauthz/hookauthz/policy"
+)
+
+// Metrics are the Prometheus metrics of a server. Labels come from policy files and closed lists, never from a request.
+// A nil *Metrics counts nothing.
+type Metrics struct {
+	Registry *prometheus.Registry
+
+	decisions     *prometheus.CounterVec
+	duration      *prometheus.HistogramVec
+	verifications *prometheus.CounterVec
+	bodyBytes     prometheus.Histogram
+	inFlight      prometheus.Gauge
+	outcomes      *prometheus.CounterVec
+	storeDuration *prometheus.HistogramVec
+	storeErrors   *prometheus.CounterVec
+	breakerState  *prometheus.GaugeVec
+	reloads       *prometheus.CounterVec
+	reloadSuccess prometheus.Gauge
+	reloadTime    prometheus.Gauge
+	info          *prometheus.GaugeVec
+	available     *prometheus.GaugeVec
+	notAfter      *prometheus.GaugeVec
+
+	mu        sync.Mutex // guards endpoints
+	endpoints []string
+}
+
+// NewMetrics makes the metrics in a registry of their own.
+func NewMetrics(version string) *Metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookauthz_" + name, Help: help}, labels)
+	}
+	gauges := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "hookauthz_" + name, Help: help}, labels)
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "hookauthz_" + name, Help: help})
+	}
+	seconds := []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .2, .5, 1, 2}
+	m := &Metrics{
+		Registry:      prometheus.NewRegistry(),
+		decisions:     counter("decisions_total", "Decisions, by endpoint, decision and reason.", "endpoint", "decision", "reason"),
+		duration:      prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hookauthz_check_duration_seconds", Help: "Time from the call to its decision.", Buckets: seconds}, []string{"endpoint"}),
+		verifications: counter("signature_verifications_total", "Signature verifications, by endpoint, matching secret version and result.", "endpoint", "version", "result"),
+		bodyBytes:     prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookauthz_body_bytes", Help: "Sizes of bodies.", Buckets: prometheus.ExponentialBuckets(256, 4, 9)}),
+		inFlight:      gauge("checks_in_flight", "Checks that are under way."),
+		outcomes:      counter("outcomes_total", "Entries of Envoy's access log, by what they did to a reservation.", "result"),
+		storeDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hookauthz_store_duration_seconds", Help: "Time of store calls.", Buckets: seconds}, []string{"op"}),
+		storeErrors:   counter("store_errors_total", "Store calls that gave no verdict.", "op"),
+		breakerState:  gauges("breaker_state", "State of a circuit breaker: 0 closed, 1 half-open, 2 open.", "name"),
+		reloads:       counter("policy_reloads_total", "Loads of the policy folder, by result.", "result"),
+		reloadSuccess: gauge("policy_reload_success", "1 if the last load of the policy folder was good."),
+		reloadTime:    gauge("policy_last_reload_success_timestamp_seconds", "When policies were last put in force."),
+		info:          gauges("policy_info", "Always 1; its label is the revision in force.", "revision"),
+		available:     gauges("secret_available", "1 if the key of a secret version could be read.", "endpoint", "version"),
+		notAfter:      gauges("secret_not_after_timestamp_seconds", "When a secret version ends.", "endpoint", "version"),
+	}
+	build := gauges("build_info", "Always 1; its labels are the version and the Go version.", "version", "goversion")
+	build.WithLabelValues(version, runtime.Version()).Set(1)
+	m.Registry.MustRegister(m.decisions, m.duration, m.verifications, m.bodyBytes, m.inFlight, m.outcomes, m.storeDuration, m.storeErrors, m.breakerState,
+		m.reloads, m.reloadSuccess, m.reloadTime, m.info, m.available, m.notAfter, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// begin counts a check in flight until the returned func is called.
+func (m *Metrics) begin() (done func()) {
+	if m == nil {
+		return func() {}
+	}
+	m.inFlight.Inc()
+	return m.inFlight.Dec
+}
+
+func (m *Metrics) decided(d *policy.Decision, r *policy.Request, took time.Duration) {
+	if m == nil {
+		return
+	}
+	m.decisions.WithLabelValues(d.Endpoint, d.Outcome.String(), d.Reason.String()).Inc()
+	m.duration.WithLabelValues(d.Endpoint).Observe(took.Seconds())
+	m.bodyBytes.Observe(float64(r.BodyLen()))
+	if d.Verification != "" {
+		m.verifications.WithLabelValues(d.Endpoint, d.SecretVersion, d.Verification).Inc()
+	}
+}
+
+func (m *Metrics) outcome(result string) {
+	if m != nil {
+		m.outcomes.WithLabelValues(result).Inc()
+	}
+}
+
+// SetPolicies shows the policies in force. Metrics of endpoints that are no longer among them go.
+func (m *Metrics) SetPolicies(set *policy.Set, now time.Time) {
+	m.info.Reset()
+	m.info.WithLabelValues(set.Revision()).Set(1)
+	m.available.Reset()
+	m.notAfter.Reset()
+	var names []string
+	for _, e := range set.Endpoints() {
+		names = append(names, e.Name)
+		for _, v := range e.Versions {
+			available := 0.0
+			if v.Available {
+				available = 1
+			}
+			m.available.WithLabelValues(e.Name, v.Name).Set(available)
+			if !v.NotAfter.IsZero() {
+				m.notAfter.WithLabelValues(e.Name, v.Name).Set(float64(v.NotAfter.Unix()))
+			}
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, old := range m.endpoints {
+		if _, kept := slices.BinarySearch(names, old); !kept {
+			gone := prometheus.Labels{"endpoint": old}
+			m.decisions.DeletePartialMatch(gone)
+			m.duration.DeletePartialMatch(gone)
+			m.verifications.DeletePartialMatch(gone)
+		}
+	}
+	m.endpoints = names
+}
+
+// Reloaded counts a load of the policy folder: good ones put policies in force at now.
+func (m *Metrics) Reloaded(good bool, now time.Time) {
+	if !good {
+		m.reloads.WithLabelValues("failure").Inc()
+		m.reloadSuccess.Set(0)
+		return
+	}
+	m.reloads.WithLabelValues("success").Inc()
+	m.reloadSuccess.Set(1)
+	m.reloadTime.Set(float64(now.Unix()))
+}
+
+// StoreStats is how many keys of one kind a store holds and how many it had to forget.
+type StoreStats struct {
+	Kind      string
+	Keys      int
+	Evictions uint64
+}
+
+// WatchStore shows the numbers of a store as they are when metrics are read.
+func (m *Metrics) WatchStore(stats func() []StoreStats) {
+	m.Registry.MustRegister(&storeCollector{
+		stats:     stats,
+		keys:      prometheus.NewDesc("hookauthz_store_keys", "Keys in the embedded store, by kind.", []string{"kind"}, nil),
+		evictions: prometheus.NewDesc("hookauthz_store_evictions_total", "Keys that were forgotten for want of room, by kind.", []string{"kind"}, nil),
+	})
+}
+
+type storeCollector struct {
+	stats           func() []StoreStats
+	keys, evictions *prometheus.Desc
+}
+
+func (c *storeCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.keys
+	ch <- c.evictions
+}
+
+func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
+	for _, s := range c.stats() {
+		ch <- prometheus.MustNewConstMetric(c.keys, prometheus.GaugeValue, float64(s.Keys), s.Kind)
+		ch <- prometheus.MustNewConstMetric(c.evictions, prometheus.CounterValue, float64(s.Evictions), s.Kind)
+	}
+}
+
+// Store is a policy.Store whose calls are measured.
+func (m *Metrics) Store(s policy.Store) policy.Store { return &measuredStore{s, m} }
+
+type measuredStore struct {
+	store   policy.Store
+	metrics *Metrics
+}
+
+func (s *measuredStore) measure(op string, begin time.Time, err error) {
+	s.metrics.storeDuration.WithLabelValues(op).Observe(time.Since(begin).Seconds())
+	if err != nil && !errors.Is(err, context.Canceled) {
+		s.metrics.storeErrors.WithLabelValues(op).Inc()
+	}
+}
+
+func (s *measuredStore) Take(ctx context.Context, t *policy.Take) (policy.Taken, error) {
+	begin := time.Now()
+	taken, err := s.store.Take(ctx, t)
+	s.measure("take", begin, err)
+	return taken, err
+}
+
+func (s *measuredStore) Release(ctx context.Context, t *policy.Take) error {
+	begin := time.Now()
+	err := s.store.Release(ctx, t)
+	s.measure("release", begin, err)
+	return err
+}
+
+func (s *measuredStore) Settle(ctx context.Context, now time.Time, endpoint string, token policy.Token, confirmed bool) (bool, error) {
+	begin := time.Now()
+	settled, err := s.store.Settle(ctx, now, endpoint, token, confirmed)
+	s.measure("settle", begin, err)
+	return settled, err
+}
