@@ -114,8 +114,11 @@ type compiler struct {
 }
 
 // fault reports what is wrong at a path of the spec, such as "signature.secrets[0].file".
+// What is missing only because of a fault that is told already is no second one.
 func (c *compiler) fault(path, problem, fix string) {
-	c.doc.root.at(path).fault(c.doc.name, problem, fix)
+	if n := c.doc.root.at(path); !n.faulty() {
+		n.fault(c.doc.name, problem, fix)
+	}
 }
 
 // warn reports what is allowed but probably not meant.
@@ -327,9 +330,7 @@ func (c *compiler) scheme() bool {
 		}
 		w.scheme, w.schemeName = scheme, s.Scheme.Name
 	default:
-		if c.doc.root.at("signature.scheme") == c.doc.root.at("signature") || c.doc.root.get("signature") == nil {
-			c.fault("signature", "the policy names no signature scheme", "write signature: {scheme: NAME, secrets: [...]}; hookauthz schemes lists the names")
-		}
+		c.fault("signature", "the policy names no signature scheme", "write signature: {scheme: NAME, secrets: [...]}; hookauthz schemes lists the names")
 		return false
 	}
 	c.tolerance()
@@ -453,7 +454,6 @@ func (c *compiler) versions() {
 var headerText = regexp.MustCompile(`^[!-~]{1,128}$`)
 
 func (c *compiler) version(k keySource) {
-	before := len(*c.load.faults)
 	given := 0
 	for _, s := range []string{k.value, k.ref.Env, k.ref.File} {
 		if s != "" {
@@ -480,7 +480,7 @@ func (c *compiler) version(k keySource) {
 	if !k.window.NotBefore.IsZero() && !k.window.NotAfter.IsZero() && !k.window.NotBefore.Before(k.window.NotAfter) {
 		c.fault(k.path+".notAfter", "the version ends before it begins", "write a notAfter after notBefore")
 	}
-	if len(*c.load.faults) > before {
+	if c.doc.root.at(k.path).faulty() {
 		return
 	}
 	if len(k.environments) > 0 && !slices.Contains(k.environments, c.load.options.Environment) {
@@ -654,7 +654,7 @@ func (c *compiler) limits() {
 			c.fault(path+".header", "header goes with by: header", "write by: header or delete it")
 		}
 		if seen[l.name] {
-			c.fault(path, fmt.Sprintf("two rate limits are named %q", clip(l.name)), "give each its own name")
+			c.fault(path+".name", fmt.Sprintf("two rate limits are named %q", clip(l.name)), "give each its own name")
 		}
 		seen[l.name] = true
 		l.key = hashKey("limit", l.name, string(l.by), l.header)

@@ -91,6 +91,9 @@ type chooser interface{ choices() []string }
 
 // decode fills v, which must be settable, from n.
 func (d *decoder) decode(n *node, v reflect.Value, sensitive bool) {
+	if n.bad && n.kind == scalarNode {
+		return // told already
+	}
 	if n.null {
 		d.fault(n, "the key has no value", "write a value or delete the key")
 		return

@@ -182,7 +182,7 @@ func TestDecide(t *testing.T) {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
 			explained, steps := e.Explain(t.Context(), r)
-			if explained.Outcome != d.Outcome && explained.Reason != policy.Duplicate {
+			if explained.Outcome != d.Outcome && explained.Reason != policy.Duplicate && explained.Reason != policy.Replayed {
 				t.Errorf("explained as %s", verdict(explained))
 			}
 			if last := steps[len(steps)-1]; d.Outcome == policy.Deny && last.Result != d.Reason.String() {

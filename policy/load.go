@@ -132,11 +132,8 @@ func (l *loader) load(files []policyFile) (*Set, error) {
 	for _, f := range files {
 		fmt.Fprintf(sum, "%d %s %d ", len(filepath.Base(f.path)), filepath.Base(f.path), len(f.data))
 		sum.Write(f.data)
-		documents := parseFile(f.path, f.data, l.faults)
-		if len(documents) > 0 {
-			l.shown[f.path] = documents[0].file
-		}
-		roots = append(roots, documents...)
+		l.shown[f.path] = &file{name: f.path, faults: l.faults}
+		roots = append(roots, l.shown[f.path].parse(f.data)...)
 	}
 	documents := l.documents(roots)
 	set := l.compile(documents)
@@ -161,9 +158,7 @@ func (l *loader) compile(documents []*document) *Set {
 		set.byName[w.name] = w
 		set.webhooks = append(set.webhooks, w)
 	}
-	if len(*l.faults) == 0 {
-		set.index = newIndex(set.webhooks, func(w, other *Webhook, host, path string) { l.overlap(documents, w, other, host, path) })
-	}
+	set.index = newIndex(set.webhooks, func(w, other *Webhook, host, path string) { l.overlap(documents, w, other, host, path) })
 	slices.SortFunc(set.webhooks, func(a, b *Webhook) int { return strings.Compare(a.name, b.name) })
 	set.secretFiles = l.secretFiles
 	set.warnings = l.finish(l.warnings)
@@ -207,9 +202,7 @@ func (l *loader) documents(roots []*node) []*document {
 				root.get("kind").fault("", fmt.Sprintf("a second WebhookDefaults; the first is %s:%d", defaults.file.name, defaults.line), "keep one")
 				continue
 			}
-			if spec, ok := l.defaults(root); ok {
-				defaults = spec
-			}
+			defaults = l.defaults(root)
 		case "WebhookPolicy":
 			policies = append(policies, root)
 		}
@@ -221,7 +214,7 @@ func (l *loader) documents(roots []*node) []*document {
 		if doc == nil {
 			continue
 		}
-		if other, ok := first[doc.name]; ok {
+		if other, ok := first[doc.name]; ok && doc.name != "" {
 			doc.at.fault("", fmt.Sprintf("a second webhook named %q; the first is %s:%d", doc.name, other.file.name, other.line), "give each its own name")
 			continue
 		}
@@ -270,8 +263,7 @@ func (l *loader) header(root *node) string {
 }
 
 // defaults checks the document of the defaults once; its spec is then laid beneath every policy.
-func (l *loader) defaults(root *node) (*node, bool) {
-	before := len(*l.faults)
+func (l *loader) defaults(root *node) *node {
 	d := decoder{}
 	if meta := root.get("metadata"); meta != nil {
 		d.decode(meta, reflect.ValueOf(new(metadataSpec)).Elem(), false)
@@ -279,15 +271,15 @@ func (l *loader) defaults(root *node) (*node, bool) {
 	spec := root.get("spec")
 	if spec == nil {
 		root.fault("", "the defaults have no spec", "write spec with what policies share, or delete the document")
-		return nil, false
+		return nil
 	}
 	d.decode(spec, reflect.ValueOf(new(defaultsSpec)).Elem(), false)
-	return spec, len(*l.faults) == before
+	spec.share()
+	return spec
 }
 
-// policy decodes one WebhookPolicy; nil where it has faults.
+// policy decodes one WebhookPolicy, laid over the defaults; nil where there is nothing to decode.
 func (l *loader) policy(root, defaults *node) *document {
-	before := len(*l.faults)
 	doc := &document{at: root}
 	meta := root.get("metadata")
 	if meta == nil {
@@ -309,15 +301,7 @@ func (l *loader) policy(root, defaults *node) *document {
 		root.fault(doc.name, "the policy has no spec", "write spec with match and signature")
 		return nil
 	}
-	// Alone first, so that what is wrong in the policy itself is told even where defaults stand beneath it.
-	(&decoder{webhook: doc.name}).decode(spec, reflect.ValueOf(new(webhookSpec)).Elem(), false)
-	if len(*l.faults) > before {
-		return nil
-	}
 	doc.root = merged(defaults, spec)
 	(&decoder{webhook: doc.name}).decode(doc.root, reflect.ValueOf(&doc.spec).Elem(), false)
-	if len(*l.faults) > before {
-		return nil
-	}
 	return doc
 }

@@ -103,7 +103,7 @@ func TestFaultsOfAllFiles(t *testing.T) {
 	for _, f := range faults {
 		got = append(got, fmt.Sprintf("%s:%d %s", filepath.Base(f.File), f.Line, f.Webhook))
 	}
-	if diff := cmp.Diff([]string{"a.yml:7 a", "a.yml:8 a", "b.yaml:7 b"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"a.yml:7 a", "a.yml:8 a", "b.yaml:5 b", "b.yaml:7 b"}, got); diff != "" {
 		t.Errorf("faults (-want +got):\n%s", diff)
 	}
 }

@@ -42,6 +42,8 @@ type node struct {
 	null      bool
 	text      string // of a scalar, as written
 	quoted    bool
+	shared    bool    // it stands in the defaults: no single webhook is to blame
+	bad       bool    // it has a fault already
 	keys      []*node // of a map, beside items
 	items     []*node
 }
@@ -152,15 +154,39 @@ func (f *file) fault(line, col int, webhook, problem, fix string) {
 }
 
 func (n *node) fault(webhook, problem, fix string) {
+	n.bad = !n.shared // the defaults are looked at again with each webhook; what is the same is told once
 	n.file.fault(n.line, n.col, webhook, problem, fix)
+}
+
+// faulty reports whether n or anything in it has a fault already, so that what is missing there is no second one.
+func (n *node) faulty() bool {
+	if n.bad {
+		return true
+	}
+	for i, item := range n.items {
+		if item.faulty() || (i < len(n.keys) && n.keys[i].bad) {
+			return true
+		}
+	}
+	return false
+}
+
+// share marks n and all in it as part of the defaults.
+func (n *node) share() {
+	n.shared = true
+	for i, item := range n.items {
+		item.share()
+		if i < len(n.keys) {
+			n.keys[i].shared = true
+		}
+	}
 }
 
 // yamlLine finds the line that the YAML parser names in its messages.
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
 
-// parseFile reads the documents of a file. What is wrong goes to faults; documents with faults of their own are left out.
-func parseFile(name string, data []byte, faults *[]Fault) []*node {
-	f := &file{name: name, faults: faults}
+// parse reads the documents of a file. What is wrong goes to its faults; documents that cannot be understood are left out.
+func (f *file) parse(data []byte) []*node {
 	switch {
 	case len(data) > maxFileBytes:
 		f.fault(1, 1, "", fmt.Sprintf("the file has more than %d bytes", maxFileBytes), "split it into several files")
@@ -268,7 +294,7 @@ func (t *treeBuilder) node(y *yaml.Node, depth, aliases int) *node {
 		t.mapping(n, y, depth, aliases)
 	}
 	if y.Style&yaml.TaggedStyle != 0 {
-		return t.fail(y, fmt.Sprintf("the tag %q is not part of the policy language", y.Tag), "delete it")
+		n.fault("", fmt.Sprintf("the tag %q is not part of the policy language", clip(y.Tag)), "delete it")
 	}
 	return n
 }
@@ -282,14 +308,15 @@ func (t *treeBuilder) mapping(n *node, y *yaml.Node, depth, aliases int) {
 			t.fail(key, "a key is not a plain name", "write one name as the key")
 			return
 		case key.ShortTag() == "!!merge":
-			t.fail(key, "merge keys (<<) are not part of the policy language", "put what policies share into WebhookDefaults")
-			return
+			t.file.fault(key.Line, key.Column, "", "merge keys (<<) are not part of the policy language", "put what policies share into WebhookDefaults")
+			n.bad = true
+			continue
 		}
 		k := t.node(key, depth+1, aliases)
 		value := t.node(y.Content[i+1], depth+1, aliases)
 		if first, ok := seen[k.text]; ok {
 			t.file.fault(k.line, k.col, "", fmt.Sprintf("the key %q occurs twice; it is already on line %d", clip(k.text), first), "keep one of them")
-			t.failed = true
+			n.bad = true
 			t.file.hide(value, value.line)
 			continue
 		}
