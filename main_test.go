@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		// The program itself, at a fixed moment where a script asks for one.
+		"hookauthz": func() {
+			now := time.Now
+			if text := os.Getenv("TEST_NOW"); text != "" {
+				at, err := time.Parse(time.RFC3339, text)
+				if err != nil {
+					panic(err)
+				}
+				now = func() time.Time { return at }
+			}
+			os.Exit(run(context.Background(), process{
+				args:    os.Args[1:],
+				lookup:  os.LookupEnv,
+				stdin:   os.Stdin,
+				stdout:  os.Stdout,
+				stderr:  os.Stderr,
+				now:     now,
+				signals: signal.Notify,
+			}))
+		},
+	})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code": exitCode,
+			"chop": chop,
+		},
+	})
+}
+
+// exitCode is "code N program arguments...": the program must end with this code.
+func exitCode(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		ts.Fatalf("running %q: %v", args[1:], err)
+	}
+	got := 0
+	if exit != nil {
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// chop is "chop file...": removes the newline at the end of each file, which an archive always has.
+func chop(ts *testscript.TestScript, _ bool, args []string) {
+	for _, name := range args {
+		text := ts.ReadFile(name)
+		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(strings.TrimSuffix(text, "\n")), 0o644))
+	}
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/hookauthz/hookauthz/policy"
+	"github.com/hookauthz/hookauthz/reload"
+)
+
+// policies keeps the policies of a server in force. A load that fails keeps the last good set and says so; secrets are read again
+// all the same, so that a key that was deleted stops.
+type policies struct {
+	dir     string
+	options policy.LoadOptions
+	metrics reloadMetrics
+	logger  *slog.Logger
+	now     func() time.Time
+
+	engine *policy.Engine
+	// What was logged last, so that a fault that stays is logged once.
+	failure, secretFailure string
+}
+
+// reloadMetrics is what a server's metrics take about its policies.
+type reloadMetrics interface {
+	// SetPolicies shows a set that came into force.
+	SetPolicies(set *policy.Set, now time.Time)
+	// Reloaded counts a load of the policy folder.
+	Reloaded(good bool, now time.Time)
+}
+
+// start loads the policies for the first time and makes the engine that decides by them.
+func (s *policies) start(c policy.EngineConfig) error {
+	set, err := policy.Load(s.dir, s.options)
+	if err != nil {
+		return err
+	}
+	s.engine = policy.NewEngine(set, c)
+	s.accepted(set)
+	return nil
+}
+
+// secretFiles are the files to watch besides the policy files.
+func (s *policies) secretFiles() []string { return s.engine.Set().SecretFiles() }
+
+// changed brings what has changed into force.
+func (s *policies) changed(_ context.Context, c reload.Change) {
+	if !c.Policies {
+		s.reread()
+		return
+	}
+	set, err := policy.Load(s.dir, s.options)
+	if err != nil {
+		s.rejected(err)
+		s.reread()
+		return
+	}
+	before := s.engine.Set()
+	s.engine.Swap(set)
+	s.accepted(set)
+	s.logger.Info("policies reloaded", "policy_revision", set.Revision(), "previous_revision", before.Revision(), "webhooks", set.Len())
+}
+
+// accepted reports a set that has come into force.
+func (s *policies) accepted(set *policy.Set) {
+	s.failure = ""
+	s.metrics.Reloaded(true, s.now())
+	for _, w := range set.Warnings() {
+		s.logFault(slog.LevelWarn, "policy warning", w)
+	}
+	s.secretsRead(set)
+}
+
+// rejected reports a load that failed. Each failure is logged once, however often the same files are tried.
+func (s *policies) rejected(err error) {
+	s.metrics.Reloaded(false, s.now())
+	if err.Error() == s.failure {
+		return
+	}
+	s.failure = err.Error()
+	kept := s.engine.Set().Revision()
+	var faults policy.Faults
+	if !errors.As(err, &faults) {
+		s.logger.Error("policies not reloaded: the last good ones stay in force", "error", err, "policy_revision", kept)
+		return
+	}
+	for _, f := range faults {
+		s.logFault(slog.LevelError, "policy fault", f)
+	}
+	s.logger.Error("policies not reloaded: the last good ones stay in force", "faults", len(faults), "policy_revision", kept)
+}
+
+// reread reads the secrets of the policies in force again.
+func (s *policies) reread() {
+	set := s.engine.Set().Reread()
+	s.engine.Swap(set)
+	s.secretsRead(set)
+	s.logger.Info("secrets read again", "policy_revision", set.Revision(), "unavailable", len(set.SecretFaults()))
+}
+
+// secretsRead reports which secrets are there. Those that are not are logged when that changes.
+func (s *policies) secretsRead(set *policy.Set) {
+	s.metrics.SetPolicies(set, s.now())
+	text := set.SecretFaults().Error()
+	if text == s.secretFailure {
+		return
+	}
+	s.secretFailure = text
+	for _, f := range set.SecretFaults() {
+		s.logFault(slog.LevelError, "secret unavailable", f)
+	}
+}
+
+func (s *policies) logFault(level slog.Level, message string, f policy.Fault) {
+	s.logger.Log(context.Background(), level, message,
+		"file", f.File, "line", f.Line, "column", f.Column, "endpoint", f.Webhook, "problem", f.Problem, "fix", f.Fix)
+}
