@@ -44,9 +44,15 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			// A program with the race detector sleeps for a second at its end unless it is told not to.
+			e.Setenv("GORACE", "atexit_sleep_ms=0")
+			return nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": exitCode,
-			"chop": chop,
+			"code":  exitCode,
+			"chop":  chop,
+			"await": await,
 		},
 	})
 }
@@ -74,5 +80,19 @@ func chop(ts *testscript.TestScript, _ bool, args []string) {
 	for _, name := range args {
 		text := ts.ReadFile(name)
 		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(strings.TrimSuffix(text, "\n")), 0o644))
+	}
+}
+
+// await is "await file": waits until it is there.
+func await(ts *testscript.TestScript, _ bool, args []string) {
+	for deadline := time.After(10 * time.Second); ; {
+		if _, err := os.Lstat(ts.MkAbs(args[0])); err == nil {
+			return
+		}
+		select {
+		case <-deadline:
+			ts.Fatalf("%s is not there after 10 s", args[0])
+		case <-time.After(5 * time.Millisecond):
+		}
 	}
 }
