@@ -105,8 +105,12 @@ func parseRFC3339(text string) (stamp, bool) {
 		}
 		rest = rest[n:]
 	}
-	if rest != "" {
+	switch {
+	case rest == "":
+	case rest == "Z", len(rest) == len("+00:00") && (rest[0] == '+' || rest[0] == '-'):
 		layout = time.RFC3339
+	default:
+		return stamp{}, false
 	}
 	at, err := time.Parse(layout, text)
 	return stamp{unit: rfc3339Unit, at: at}, err == nil

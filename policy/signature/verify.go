@@ -194,12 +194,12 @@ func (v *Verification) findSignatures() Failure {
 		}
 	}
 	switch {
-	case len(v.candidates) > 0:
-		return None
 	case empty:
 		return Missing
-	default:
+	case len(v.candidates) == 0:
 		return Malformed
+	default:
+		return None
 	}
 }
 
