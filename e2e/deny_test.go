@@ -42,7 +42,7 @@ func TestDenied(t *testing.T) {
 		{"body changed by a digit", tampered(good, `{"amount":90}`), 401, "signature_mismatch"},
 		{"body made longer", tampered(good, string(body)+" "), 401, "signature_mismatch"},
 		{"body without its signature", signed(), 401, "signature_missing"},
-		{"empty signature", signed(""), 401, "signature_malformed"},
+		{"empty signature", signed(""), 401, "signature_missing"},
 		{"signature cut short", signed(sig[:62]), 401, "signature_malformed"},
 		{"one byte of a signature", signed(sig[:2]), 401, "signature_malformed"},
 		{"signature too long", signed(sig + "00"), 401, "signature_malformed"},

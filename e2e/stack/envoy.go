@@ -112,6 +112,16 @@ func (c *EnvoyConfig) Write(path string) error {
 	return os.WriteFile(path, text, 0o600)
 }
 
+// Cluster is the cluster of this name.
+func (c *EnvoyConfig) Cluster(name string) map[string]any {
+	for _, cluster := range at[[]any](c.Tree, "static_resources", "clusters") {
+		if cluster := cluster.(map[string]any); cluster["name"] == name {
+			return cluster
+		}
+	}
+	panic("no cluster " + name)
+}
+
 // Listener is one listener of the configuration.
 type Listener struct{ tree map[string]any }
 

@@ -284,13 +284,9 @@ func (s *Stack) startEnvoy(ctx context.Context) error {
 
 // plaintext takes TLS away between Envoy and hookauthz. A pipe is no name to resolve.
 func (c *EnvoyConfig) plaintext() {
-	for _, cluster := range at[[]any](c.Tree, "static_resources", "clusters") {
-		cluster := cluster.(map[string]any)
-		if cluster["name"] == "webhook_authz" {
-			delete(cluster, "transport_socket")
-			cluster["type"] = "STATIC"
-		}
-	}
+	cluster := c.Cluster("webhook_authz")
+	delete(cluster, "transport_socket")
+	cluster["type"] = "STATIC"
 }
 
 func (s *Stack) readListeners() error {
