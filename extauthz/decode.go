@@ -52,8 +52,8 @@ func headers(http *authv3.AttributeContext_HttpRequest) (list []policy.Header, m
 		list = make([]policy.Header, 0, len(raw))
 		for _, h := range raw {
 			value := h.GetValue()
-			if value == "" {
-				value = string(h.GetRawValue())
+			if raw := h.GetRawValue(); len(raw) > 0 {
+				value = string(raw)
 			}
 			list = append(list, policy.Header{Name: strings.ToLower(h.GetKey()), Value: value})
 		}
@@ -135,13 +135,19 @@ func printable(s string) bool {
 	return true
 }
 
-// traceID is the trace of a W3C traceparent header; "" where there is none.
+// traceID is the trace of a W3C traceparent header: version, 32 hex digits, 16 hex digits, flags. "" where there is none.
 func traceID(list []policy.Header) string {
 	parent, _ := only(list, "traceparent")
-	parts := strings.Split(parent, "-")
-	if len(parts) < 4 || len(parts[0]) != 2 || parts[0] == "ff" || len(parts[1]) != 32 || strings.Trim(parts[1], "0123456789abcdef") != "" ||
-		strings.Trim(parts[1], "0") == "" {
+	version, rest, _ := strings.Cut(parent, "-")
+	trace, rest, _ := strings.Cut(rest, "-")
+	span, flags, _ := strings.Cut(rest, "-")
+	if !isHex(version, 2) || version == "ff" || !isHex(trace, 32) || isZero(trace) || !isHex(span, 16) || isZero(span) || len(flags) < 2 || !isHex(flags[:2], 2) {
 		return ""
 	}
-	return parts[1]
+	return trace
 }
+
+// isHex reports whether s is n hex digits as the W3C writes them: in lower case.
+func isHex(s string, n int) bool { return len(s) == n && strings.Trim(s, "0123456789abcdef") == "" }
+
+func isZero(s string) bool { return strings.Trim(s, "0") == "" }

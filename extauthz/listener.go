@@ -5,14 +5,15 @@ import (
 	"sync"
 )
 
-// limitConnections closes connections beyond a number at once, so that their sum of windows stays bounded.
-func limitConnections(l net.Listener, most int) net.Listener {
-	return &limitedListener{Listener: l, places: make(chan struct{}, most)}
+// limitConnections closes connections beyond a number at once, so that the sum of their windows stays bounded. It tells of each.
+func limitConnections(l net.Listener, most int, refused func()) net.Listener {
+	return &limitedListener{Listener: l, places: make(chan struct{}, most), refused: refused}
 }
 
 type limitedListener struct {
 	net.Listener
-	places chan struct{}
+	places  chan struct{}
+	refused func()
 }
 
 func (l *limitedListener) Accept() (net.Conn, error) {
@@ -25,6 +26,7 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		case l.places <- struct{}{}:
 			return &limitedConn{Conn: conn, leave: sync.OnceFunc(func() { <-l.places })}, nil
 		default:
+			l.refused()
 			conn.Close()
 		}
 	}

@@ -15,83 +15,34 @@ import (
 type decisionLog struct {
 	logger *slog.Logger
 
-	mu      sync.Mutex             // guards what follows
-	floods  map[floodKey]*flood    // bounded: endpoints come from policy files, reasons from a closed list
-	allowed map[string]*shareCount // by endpoint
+	mu      sync.Mutex // guards what follows
+	second  int64
+	floods  map[floodKey]int // denials in this second
+	allowed map[string]int   // allowed deliveries by endpoint, where only a share is written
 }
 
-// floodKey is what repeats are counted by. Both parts come from us, not from the sender.
+// floodKey is what equal denials are counted by. Endpoints come from policy files and reasons from a closed list, so that there are few.
 type floodKey struct {
 	endpoint string
 	reason   policy.Reason
 }
 
-// flood counts the lines of one second.
-type flood struct {
-	second     int64
-	written    int
-	suppressed int
-}
-
-// shareCount picks every Nth allowed delivery.
-type shareCount struct{ n int }
-
 // linesPerSecond is how many equal denials are written each second.
 const linesPerSecond = 10
 
 func newDecisionLog(l *slog.Logger) *decisionLog {
-	return &decisionLog{logger: l, floods: make(map[floodKey]*flood), allowed: make(map[string]*shareCount)}
+	return &decisionLog{logger: l, floods: make(map[floodKey]int), allowed: make(map[string]int)}
 }
-
-// verified reports whether the sender has proved itself before this denial: it can be blamed, and cannot be an unknown flood.
-func verified(d *policy.Decision) bool { return d.Verification == "valid" }
 
 // decided writes the line of a decision, unless it is sampled away.
-func (l *decisionLog) decided(ctx context.Context, d *policy.Decision, r *policy.Request, begin, now time.Time) {
+func (l *decisionLog) decided(ctx context.Context, d *policy.Decision, r *policy.Request, took time.Duration, now time.Time) {
 	level := levelOf(d)
-	if !l.logger.Enabled(ctx, level) {
-		return
+	if l.logger.Enabled(ctx, level) && l.admit(ctx, d, now.Unix()) {
+		l.logger.LogAttrs(ctx, level, "decision", attributesOf(d, r, took)...)
 	}
-	switch {
-	case d.Outcome == policy.Deny && !verified(d):
-		if !l.admit(ctx, floodKey{d.Endpoint, d.Reason}, now.Unix()) {
-			return
-		}
-	case d.Outcome == policy.Allow && d.Reason != policy.Shadow && !l.sampled(d):
-		return
-	}
-	path, _, _ := strings.Cut(r.Path, "?")
-	attributes := make([]slog.Attr, 0, 20)
-	text := func(name, value string) {
-		if value != "" {
-			attributes = append(attributes, slog.String(name, value))
-		}
-	}
-	attributes = append(attributes, slog.String("endpoint", d.Endpoint), slog.String("decision", d.Outcome.String()), slog.String("reason", d.Reason.String()))
-	if d.Status != 0 {
-		attributes = append(attributes, slog.Int("status", d.Status))
-	}
-	text("event_type", quotable(d.Event))
-	text("delivery_id", quotable(d.DeliveryID))
-	text("secret_version", d.SecretVersion)
-	if d.ClientAddress.IsValid() {
-		text("client_address", d.ClientAddress.String())
-	}
-	text("method", quotable(r.Method))
-	text("path", quotable(path))
-	attributes = append(attributes, slog.Int("body_bytes", r.BodyLen()), slog.Float64("duration_ms", float64(now.Sub(begin).Microseconds())/1000))
-	text("request_id", r.RequestID)
-	text("trace_id", traceID(r.Headers))
-	text("policy_revision", d.Revision)
-	if d.Reason == policy.Shadow {
-		text("shadow", d.Shadow.String())
-	}
-	if d.Degraded {
-		attributes = append(attributes, slog.Bool("degraded", true))
-	}
-	l.logger.LogAttrs(ctx, level, "decision", attributes...)
 }
 
+// levelOf is error for our own faults, warn for denials and info for the rest. A pause and a delivery under way are nobody's fault.
 func levelOf(d *policy.Decision) slog.Level {
 	switch {
 	case d.Outcome != policy.Deny:
@@ -102,49 +53,89 @@ func levelOf(d *policy.Decision) slog.Level {
 	return slog.LevelWarn
 }
 
-// sampled reports whether an allowed delivery is one of the share that is logged.
-func (l *decisionLog) sampled(d *policy.Decision) bool {
-	if d.LogShare <= 1 {
-		return true
+func attributesOf(d *policy.Decision, r *policy.Request, took time.Duration) []slog.Attr {
+	attributes := make([]slog.Attr, 0, 18)
+	add := func(a slog.Attr) { attributes = append(attributes, a) }
+	text := func(name, value string) {
+		if value != "" {
+			add(slog.String(name, value))
+		}
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	c := l.allowed[d.Endpoint]
-	if c == nil {
-		c = &shareCount{}
-		l.allowed[d.Endpoint] = c
+	add(slog.String("endpoint", d.Endpoint))
+	add(slog.String("decision", d.Outcome.String()))
+	add(slog.String("reason", d.Reason.String()))
+	if d.Outcome != policy.Allow {
+		add(slog.Int("status", d.Status))
 	}
-	c.n++
-	return c.n%d.LogShare == 1
+	text("event_type", quotable(d.Event))
+	text("delivery_id", quotable(d.DeliveryID))
+	text("secret_version", d.SecretVersion)
+	if d.ClientAddress.IsValid() {
+		text("client_address", d.ClientAddress.String())
+	}
+	text("method", quotable(r.Method))
+	path, _, _ := strings.Cut(r.Path, "?")
+	text("path", quotable(path))
+	add(slog.Int("body_bytes", r.BodyLen()))
+	add(slog.Float64("duration_ms", float64(took.Microseconds())/1000))
+	text("request_id", r.RequestID)
+	text("trace_id", traceID(r.Headers))
+	text("policy_revision", d.Revision)
+	if d.Reason == policy.Shadow {
+		text("shadow", d.Shadow.String())
+	}
+	if d.Degraded {
+		add(slog.Bool("degraded", true))
+	}
+	return attributes
 }
 
-// admit reports whether a denial is one of the first of its kind in this second. The first one of a later second tells how many were not.
-func (l *decisionLog) admit(ctx context.Context, key floodKey, second int64) bool {
+// admit reports whether the line of a decision is written. Who is verified is never a flood: the sender's limits bound it.
+func (l *decisionLog) admit(ctx context.Context, d *policy.Decision, second int64) bool {
+	verified := d.Verification == "valid"
+	switch {
+	case d.Outcome == policy.Deny && !verified:
+		return l.few(ctx, floodKey{d.Endpoint, d.Reason}, second)
+	case d.Outcome == policy.Allow && d.Reason == policy.Shadow && !verified:
+		return l.few(ctx, floodKey{d.Endpoint, d.Shadow}, second)
+	case d.Outcome == policy.Allow && d.Reason != policy.Shadow && d.LogShare > 1:
+		return l.share(d.Endpoint, d.LogShare)
+	}
+	return true
+}
+
+// share picks the first of every n.
+func (l *decisionLog) share(endpoint string, n int) bool {
 	l.mu.Lock()
-	f := l.floods[key]
-	if f == nil {
-		f = &flood{second: second}
-		l.floods[key] = f
+	defer l.mu.Unlock()
+	seen := l.allowed[endpoint]
+	l.allowed[endpoint] = (seen + 1) % n
+	return seen == 0
+}
+
+// few reports whether a denial is one of the first of its kind in this second. The first denial of a later second tells how many of each
+// kind were only counted.
+func (l *decisionLog) few(ctx context.Context, key floodKey, second int64) bool {
+	l.mu.Lock()
+	var over map[floodKey]int
+	if second > l.second {
+		over = l.floods
+		l.second, l.floods = second, make(map[floodKey]int)
 	}
-	suppressed := 0
-	if f.second != second {
-		suppressed = f.suppressed
-		*f = flood{second: second}
-	}
-	f.written++
-	admitted := f.written <= linesPerSecond
-	if !admitted {
-		f.suppressed++
-	}
+	l.floods[key]++
+	admitted := l.floods[key] <= linesPerSecond
 	l.mu.Unlock()
-	l.tell(ctx, key, suppressed)
+	l.tell(ctx, over)
 	return admitted
 }
 
-func (l *decisionLog) tell(ctx context.Context, key floodKey, suppressed int) {
-	if suppressed > 0 {
-		l.logger.LogAttrs(ctx, slog.LevelWarn, "decisions suppressed",
-			slog.String("endpoint", key.endpoint), slog.String("reason", key.reason.String()), slog.Int("count", suppressed))
+// tell says what was only counted.
+func (l *decisionLog) tell(ctx context.Context, floods map[floodKey]int) {
+	for key, n := range floods {
+		if n > linesPerSecond {
+			l.logger.LogAttrs(ctx, slog.LevelWarn, "decisions suppressed",
+				slog.String("endpoint", key.endpoint), slog.String("reason", key.reason.String()), slog.Int("count", n-linesPerSecond))
+		}
 	}
 }
 
@@ -152,9 +143,7 @@ func (l *decisionLog) tell(ctx context.Context, key floodKey, suppressed int) {
 func (l *decisionLog) flush() {
 	l.mu.Lock()
 	floods := l.floods
-	l.floods = make(map[floodKey]*flood)
+	l.floods = make(map[floodKey]int)
 	l.mu.Unlock()
-	for key, f := range floods {
-		l.tell(context.Background(), key, f.suppressed)
-	}
+	l.tell(context.Background(), floods)
 }

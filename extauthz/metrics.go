@@ -25,6 +25,8 @@ type Metrics struct {
 	bodyBytes     prometheus.Histogram
 	inFlight      prometheus.Gauge
 	outcomes      *prometheus.CounterVec
+	refused       prometheus.Counter
+	panics        prometheus.Counter
 	storeDuration *prometheus.HistogramVec
 	storeErrors   *prometheus.CounterVec
 	breakerState  *prometheus.GaugeVec
@@ -50,6 +52,9 @@ func NewMetrics(version string) *Metrics {
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "hookauthz_" + name, Help: help})
 	}
+	count := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "hookauthz_" + name, Help: help})
+	}
 	seconds := []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .2, .5, 1, 2}
 	m := &Metrics{
 		Registry:      prometheus.NewRegistry(),
@@ -59,6 +64,8 @@ func NewMetrics(version string) *Metrics {
 		bodyBytes:     prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookauthz_body_bytes", Help: "Sizes of bodies.", Buckets: prometheus.ExponentialBuckets(256, 4, 9)}),
 		inFlight:      gauge("checks_in_flight", "Checks that are under way."),
 		outcomes:      counter("outcomes_total", "Entries of Envoy's access log, by what they did to a reservation.", "result"),
+		refused:       count("connections_refused_total", "Connections that were closed at once because there were too many."),
+		panics:        count("panics_total", "Checks in which the server failed by its own fault and denied."),
 		storeDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hookauthz_store_duration_seconds", Help: "Time of store calls.", Buckets: seconds}, []string{"op"}),
 		storeErrors:   counter("store_errors_total", "Store calls that gave no verdict.", "op"),
 		breakerState:  gauges("breaker_state", "State of a circuit breaker: 0 closed, 1 half-open, 2 open.", "name"),
@@ -71,7 +78,7 @@ func NewMetrics(version string) *Metrics {
 	}
 	build := gauges("build_info", "Always 1; its labels are the version and the Go version.", "version", "goversion")
 	build.WithLabelValues(version, runtime.Version()).Set(1)
-	m.Registry.MustRegister(m.decisions, m.duration, m.verifications, m.bodyBytes, m.inFlight, m.outcomes, m.storeDuration, m.storeErrors, m.breakerState,
+	m.Registry.MustRegister(m.decisions, m.duration, m.verifications, m.bodyBytes, m.inFlight, m.outcomes, m.refused, m.panics, m.storeDuration, m.storeErrors, m.breakerState,
 		m.reloads, m.reloadSuccess, m.reloadTime, m.info, m.available, m.notAfter, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -101,6 +108,18 @@ func (m *Metrics) decided(d *policy.Decision, r *policy.Request, took time.Durat
 func (m *Metrics) outcome(result string) {
 	if m != nil {
 		m.outcomes.WithLabelValues(result).Inc()
+	}
+}
+
+func (m *Metrics) connectionRefused() {
+	if m != nil {
+		m.refused.Inc()
+	}
+}
+
+func (m *Metrics) panicked() {
+	if m != nil {
+		m.panics.Inc()
 	}
 }
 

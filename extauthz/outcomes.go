@@ -4,11 +4,17 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
+	"runtime/debug"
+	"sync"
 	"time"
 
 	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/hookauthz/hookauthz/policy"
 )
@@ -16,32 +22,45 @@ import (
 // metadataNamespace is where Envoy keeps the dynamic metadata of our replies.
 const metadataNamespace = "envoy.filters.http.ext_authz"
 
-// outcomes receives Envoy's access log: each entry brings the reservation of a Check back with the application's answer.
+// outcomes receives Envoy's access log: each entry brings the reservation of a Check back with the application's answer. Entries are not
+// confirmed to Envoy one by one; a reservation whose entry is lost ends by itself.
 type outcomes struct {
 	accesslogv3.UnimplementedAccessLogServiceServer
 	settler  Settler
 	now      func() time.Time
+	logger   *slog.Logger
 	metrics  *Metrics
-	stopping <-chan struct{}
+	places   chan struct{}   // one for each stream that may be open
+	draining <-chan struct{} // closed when the server drains
+	streams  sync.WaitGroup  // what reads from streams
 }
 
 // StreamAccessLogs takes entries until the stream ends or the server drains: a log stream has no end of its own.
 func (o *outcomes) StreamAccessLogs(stream accesslogv3.AccessLogService_StreamAccessLogsServer) error {
+	select {
+	case o.places <- struct{}{}:
+		defer func() { <-o.places }()
+	default:
+		return status.Error(codes.ResourceExhausted, "too many access log streams")
+	}
 	ended := make(chan error, 1)
-	go func() { ended <- o.receive(stream) }() // ends with the stream, which ends with this call
+	// Reading ends with the stream, which ends when this call returns. The server waits for it.
+	o.streams.Go(func() { ended <- o.receive(stream) })
 	select {
 	case err := <-ended:
-		return err
-	case <-o.stopping:
-		return nil
+		if err != nil {
+			return err
+		}
+	case <-o.draining:
 	}
+	return stream.SendAndClose(&accesslogv3.StreamAccessLogsResponse{})
 }
 
 func (o *outcomes) receive(stream accesslogv3.AccessLogService_StreamAccessLogsServer) error {
 	for {
 		m, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return stream.SendAndClose(&accesslogv3.StreamAccessLogsResponse{})
+			return nil
 		}
 		if err != nil {
 			return err
@@ -52,23 +71,37 @@ func (o *outcomes) receive(stream accesslogv3.AccessLogService_StreamAccessLogsS
 	}
 }
 
-// settle ends the reservation of one entry and says what came of it: "confirmed", "released", "none" or "unknown".
-func (o *outcomes) settle(ctx context.Context, entry *datav3.HTTPAccessLogEntry) string {
+// settle ends the reservation of one entry and says what came of it:
+//
+//	none        the entry brings no reservation
+//	unanswered  the application did not answer; the reservation ends by itself
+//	malformed   its token is none of ours
+//	unknown     no reservation with this token stands, or the store could not say
+//	confirmed   the delivery is remembered
+//	released    the same delivery may come again
+func (o *outcomes) settle(ctx context.Context, entry *datav3.HTTPAccessLogEntry) (result string) {
+	defer func() {
+		if p := recover(); p != nil {
+			o.metrics.panicked()
+			o.logger.Error("panic", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			result = "unknown"
+		}
+	}()
 	fields := entry.GetCommonProperties().GetMetadata().GetFilterMetadata()[metadataNamespace].GetFields()
-	text := fields["reservation"].GetStringValue()
-	if text == "" {
+	reservation, endpoint := fields["reservation"].GetStringValue(), fields["endpoint"].GetStringValue()
+	if reservation == "" || endpoint == "" {
 		return "none"
+	}
+	token, ok := parseToken(reservation)
+	if !ok {
+		return "malformed"
 	}
 	code := entry.GetResponse().GetResponseCode().GetValue()
 	if code == 0 {
-		return "none" // the client went away: the reservation ends by itself
-	}
-	var token policy.Token
-	if n, err := hex.Decode(token[:], []byte(text[:min(len(text), hex.EncodedLen(len(token)))])); err != nil || n != len(token) || len(text) != hex.EncodedLen(len(token)) {
-		return "unknown"
+		return "unanswered"
 	}
 	confirmed := code != 429 && code < 500
-	settled, err := o.settler.Settle(ctx, o.now(), fields["endpoint"].GetStringValue(), token, confirmed)
+	settled, err := o.settler.Settle(ctx, o.now(), endpoint, token, confirmed)
 	switch {
 	case err != nil || !settled:
 		return "unknown"
@@ -76,4 +109,13 @@ func (o *outcomes) settle(ctx context.Context, entry *datav3.HTTPAccessLogEntry)
 		return "confirmed"
 	}
 	return "released"
+}
+
+// parseToken reads a token as Decision.Reservation writes it: 32 hex digits.
+func parseToken(s string) (token policy.Token, ok bool) {
+	if len(s) != hex.EncodedLen(len(token)) {
+		return policy.Token{}, false
+	}
+	_, err := hex.Decode(token[:], []byte(s))
+	return token, err == nil
 }

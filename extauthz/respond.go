@@ -36,35 +36,41 @@ var ourHeaders = []string{headerEndpoint, headerScheme, headerSecretVersion, hea
 // respond is the one place that builds a CheckResponse. Envoy allows whatever has no status or status 0, so only a decision that is
 // wholly an allow gets one; everything else, the impossible too, is denied with its HTTP status.
 func respond(d *policy.Decision, r *policy.Request) *authv3.CheckResponse {
-	response := &authv3.CheckResponse{DynamicMetadata: metadata(d)}
-	switch d.Outcome {
+	safe := checked(*d)
+	response := &authv3.CheckResponse{DynamicMetadata: metadata(&safe)}
+	switch safe.Outcome {
 	case policy.Allow:
 		response.Status = &status.Status{Code: int32(codes.OK)}
-		response.HttpResponse = &authv3.CheckResponse_OkResponse{OkResponse: forward(d, r)}
+		response.HttpResponse = &authv3.CheckResponse_OkResponse{OkResponse: forward(&safe, r)}
 	case policy.Answer:
 		response.Status = &status.Status{Code: int32(codes.PermissionDenied)}
-		response.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: answer(d)}
+		response.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: answer(&safe)}
 	default:
 		response.Status = &status.Status{Code: int32(codes.PermissionDenied)}
-		response.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: deny(d, r.RequestID)}
+		response.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: deny(&safe, r.RequestID)}
 	}
 	return response
 }
 
-// checked is the decision itself where it can be: an allow for a reason of allows, an answer with its status, a denial with one.
-// Anything else is our own fault, and denied.
+// checked is the decision itself where it can be: an allow for a reason of allows, an answer with its status and a text that can be
+// sent, a denial with its status. Anything else is our own fault, and denied.
 func checked(d policy.Decision) policy.Decision {
 	switch {
 	case d.Outcome == policy.Allow && d.Reason.Allows():
 		return d
-	case d.Outcome == policy.Answer && d.Reason.Answers() && d.Status >= 200 && d.Status <= 299:
+	case d.Outcome == policy.Answer && d.Reason.Answers() && d.Status >= 200 && d.Status <= 208 && utf8.Valid(d.Reply.Body) && printable(d.Reply.ContentType):
 		return d
-	case d.Outcome == policy.Deny && !d.Reason.Allows() && !d.Reason.Answers() && d.Status >= 400 && d.Status <= 599:
+	case d.Outcome == policy.Deny && !d.Reason.Allows() && !d.Reason.Answers() && d.Status == d.Reason.Status():
 		return d
 	}
-	fault := policy.Denied(policy.InternalError)
-	fault.Endpoint, fault.Revision = d.Endpoint, d.Revision
-	return fault
+	return instead(&d, policy.InternalError)
+}
+
+// instead is a denial that takes the place of a decision.
+func instead(d *policy.Decision, r policy.Reason) policy.Decision {
+	denial := policy.Denied(r)
+	denial.Endpoint, denial.Revision = d.Endpoint, d.Revision
+	return denial
 }
 
 // forward sets our headers on the request and removes what a client sent under their names.
@@ -115,7 +121,7 @@ func removals(set map[string]bool, request []policy.Header) []string {
 		if !strings.Contains(h.Name, "_") || !strings.Contains(h.Name, "-") {
 			continue
 		}
-		if slices.Contains(ourHeaders, strings.ReplaceAll(h.Name, "_", "-")) {
+		if slices.Contains(ourHeaders, strings.ReplaceAll(h.Name, "_", "-")) && !slices.Contains(out, h.Name) {
 			out = append(out, h.Name)
 		}
 	}
@@ -153,12 +159,15 @@ func deny(d *policy.Decision, requestID string) *authv3.DeniedHttpResponse {
 	return out
 }
 
-// retryAfter is a Retry-After header in whole seconds, rounded up; every 429 and 503 has one.
+// retryAfter is a Retry-After header in whole seconds, rounded up. Every 429 and 503 has one.
 func retryAfter(code int, d time.Duration) string {
-	if code != 429 && code != 503 {
+	if code != 429 && code != 503 && d <= 0 {
 		return ""
 	}
-	seconds := int64((d + time.Second - 1) / time.Second)
+	seconds := int64(d / time.Second)
+	if d%time.Second > 0 {
+		seconds++
+	}
 	return strconv.FormatInt(max(1, seconds), 10)
 }
 
@@ -182,14 +191,14 @@ func metadata(d *policy.Decision) *structpb.Struct {
 			fields[name] = structpb.NewStringValue(value)
 		}
 	}
-	add("endpoint", d.Endpoint)
+	add("endpoint", quotable(d.Endpoint))
 	add("decision", d.Outcome.String())
 	add("reason", d.Reason.String())
-	add("secret_version", d.SecretVersion)
+	add("secret_version", quotable(d.SecretVersion))
 	add("delivery_id", quotable(d.DeliveryID))
 	add("event_type", quotable(d.Event))
-	add("policy_revision", d.Revision)
-	add("reservation", d.Reservation)
+	add("policy_revision", quotable(d.Revision))
+	add("reservation", quotable(d.Reservation))
 	if d.Reason == policy.Shadow {
 		add("shadow", d.Shadow.String())
 	}
@@ -199,21 +208,20 @@ func metadata(d *policy.Decision) *structpb.Struct {
 	return &structpb.Struct{Fields: fields}
 }
 
-// quotable is text of a sender as it may stand in a log or metadata: bounded, valid UTF-8, without control characters.
+// quotable is text of a sender as it may stand in a log or in metadata: at most maxValue bytes of valid UTF-8 without control characters.
 func quotable(s string) string {
-	if len(s) > maxValue {
-		s = s[:maxValue]
-	}
-	if printable(s) {
+	if len(s) <= maxValue && printable(s) {
 		return s
 	}
-	if !utf8.ValidString(s) {
-		s = strings.ToValidUTF8(s, "\uFFFD")
-	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || (0x80 <= r && r < 0xa0) {
-			return '\uFFFD'
+	var b strings.Builder
+	for _, r := range s { // an invalid byte comes as U+FFFD
+		if r < ' ' || (0x7f <= r && r < 0xa0) || r == '\u2028' || r == '\u2029' {
+			r = utf8.RuneError
 		}
-		return r
-	}, s)
+		if b.Len()+utf8.RuneLen(r) > maxValue {
+			break
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
 }

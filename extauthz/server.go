@@ -13,12 +13,10 @@ import (
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 
 	"github.com/hookauthz/hookauthz/policy"
 )
@@ -48,61 +46,16 @@ type Config struct {
 	TLS *tls.Config
 	// MaxBody is the largest body in bytes. Default: policy.DefaultMaxBody.
 	MaxBody int64
-	// MaxInflightBytes bounds what all checks together hold in memory. Default: 1 GiB.
+	// MaxInflightBytes bounds what all checks together hold in memory. Default: 1 GiB. One message of the largest size is always taken.
 	MaxInflightBytes int64
+	// MaxConnectionAge is when Envoy is asked to connect anew, so that its calls reach replicas that came later. Default: 30 minutes.
+	MaxConnectionAge time.Duration
 	// Drain is how long checks in flight may take once the server stops. Default: 10 s.
 	Drain time.Duration
 }
 
-// defaultDeadline is for a call that has none of its own; Envoy's always have.
-const defaultDeadline = 10 * time.Second
-
-// Limits bound the memory of the server before any message is read.
-type Limits struct {
-	// Messages is how many messages are read and decided about at once; as many may wait for a place.
-	Messages int
-	// Connections and Streams bound what is received and not read yet, with Window bytes for each stream.
-	Connections int
-	Streams     uint32 // on each connection
-	Window      int32
-	// MessageBytes is the largest message.
-	MessageBytes int
-}
-
-const (
-	// headerBytes is what a CheckRequest holds beside the body, at the most: Envoy's own limit on headers is 60 KiB by default and 8 MiB at the most.
-	headerBytes    = 1 << 20
-	maxConnections = 64
-	maxWindow      = 256 << 10
-	minWindow      = 64 << 10
-)
-
-// limits shares the memory: one half for messages that are read, the other for what waits in the windows of the streams.
-func (c *Config) limits() Limits {
-	half := c.MaxInflightBytes / 2
-	l := Limits{MessageBytes: int(c.MaxBody + headerBytes)}
-	l.Messages = int(max(1, half/(c.MaxBody+minWindow)))
-	l.Window = int32(min(maxWindow, max(minWindow, c.MaxBody)))
-	streams := max(1, half/int64(l.Window))
-	l.Connections = int(min(maxConnections, streams))
-	l.Streams = uint32(max(1, min(1000, streams/int64(l.Connections))))
-	return l
-}
-
-// Server answers Check calls, health checks and, with a Settler, access logs.
-type Server struct {
-	config  Config
-	limits  Limits
-	log     *decisionLog
-	grpc    *grpc.Server
-	health  *health.Server
-	slots   chan struct{} // one for each message that is read or decided about
-	waiting chan struct{} // one for each call that waits for a slot
-	stopped chan struct{} // closed when the server drains
-}
-
-// NewServer makes a Server that is not serving yet.
-func NewServer(c Config) *Server {
+// withDefaults fills what was left out.
+func (c Config) withDefaults() Config {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -115,55 +68,162 @@ func NewServer(c Config) *Server {
 	if c.MaxInflightBytes <= 0 {
 		c.MaxInflightBytes = 1 << 30
 	}
+	if c.MaxConnectionAge <= 0 {
+		c.MaxConnectionAge = 30 * time.Minute
+	}
 	if c.Drain <= 0 {
 		c.Drain = 10 * time.Second
 	}
-	s := &Server{config: c, limits: c.limits(), log: newDecisionLog(c.Logger), health: health.NewServer()}
-	s.slots = make(chan struct{}, s.limits.Messages)
-	s.waiting = make(chan struct{}, s.limits.Messages)
-	s.stopped = make(chan struct{})
-	options := []grpc.ServerOption{
-		grpc.MaxRecvMsgSize(s.limits.MessageBytes),
-		grpc.MaxConcurrentStreams(s.limits.Streams),
-		// Windows of a fixed size: what a peer may send unread is known, and does not grow with its bandwidth.
-		grpc.StaticStreamWindowSize(s.limits.Window),
-		grpc.StaticConnWindowSize(s.limits.Window * 4),
-		// Envoy pings every 30 s; grpc-go takes pings under 5 minutes for abuse unless it is told otherwise.
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-		// Connections end now and then, so that Envoys spread over replicas that came later.
-		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: 30 * time.Minute, MaxConnectionAgeGrace: 30 * time.Second}),
-		grpc.ConnectionTimeout(10 * time.Second),
+	return c
+}
+
+// Limits bound the memory of the server before any message is read.
+type Limits struct {
+	// MessageBytes is the largest message of a check: a body of Config.MaxBody and everything else that Envoy says.
+	MessageBytes int
+	// Bytes is the memory for messages that are read and decided about. A message takes twice its size while it is there.
+	Bytes int64
+	// Messages is how many messages of the largest size fit into Bytes. Small ones are many more.
+	Messages int
+	// Connections and Streams bound what is received and not read yet, with Window bytes for each stream.
+	Connections int
+	Streams     uint32 // on each connection
+	Window      int32
+}
+
+const (
+	// otherBytes is what a CheckRequest holds beside the body, at the most. Envoy takes 60 KiB of headers unless it is told otherwise.
+	otherBytes = 1 << 20
+	// logBytes is the largest message of Envoy's access log: its first one names about 1,000 extensions.
+	logBytes = 1 << 20
+
+	fewestConnections = 64 // where memory allows that many: each of Envoy's threads has its own
+	streamsEach       = 32 // when memory allows more connections
+	maxStreams        = 1000
+	maxWindow         = 256 << 10
+	minWindow         = 64 << 10
+)
+
+// limits shares the memory: one half for messages that are read, the other for what waits in the windows of the streams.
+func (c *Config) limits() Limits {
+	half := c.MaxInflightBytes / 2
+	l := Limits{MessageBytes: int(c.MaxBody + otherBytes)}
+	l.Bytes = max(half, footprint(l.MessageBytes))
+	l.Messages = int(l.Bytes / footprint(l.MessageBytes))
+	l.Window = int32(min(maxWindow, max(minWindow, c.MaxBody)))
+	streams := max(1, half/int64(l.Window))
+	connections := min(streams, max(fewestConnections, streams/streamsEach))
+	l.Connections = int(connections)
+	l.Streams = uint32(min(maxStreams, streams/connections))
+	return l
+}
+
+// Server answers Check calls, health checks and, with a Settler, access logs.
+type Server struct {
+	config   Config
+	limits   Limits
+	deadline time.Duration // of a call that has none of its own
+	memory   *budget       // for messages
+	log      *decisionLog
+	grpc     *grpc.Server
+	health   *healthService
+	outcomes *outcomes
+	draining chan struct{} // closed when the server drains
+}
+
+// defaultDeadline is for a call that has none of its own; Envoy's have one unless it is configured not to.
+const defaultDeadline = 10 * time.Second
+
+// NewServer makes a Server that is not serving yet.
+func NewServer(c Config) *Server {
+	c = c.withDefaults()
+	s := &Server{
+		config:   c,
+		limits:   c.limits(),
+		deadline: defaultDeadline,
+		log:      newDecisionLog(c.Logger),
+		draining: make(chan struct{}),
 	}
-	if c.TLS != nil {
-		options = append(options, grpc.Creds(credentials.NewTLS(c.TLS)))
-	}
-	s.grpc = grpc.NewServer(options...)
+	s.memory = newBudget(s.limits.Bytes)
+	s.health = newHealthService("", checkService.ServiceName)
+	s.grpc = grpc.NewServer(s.options()...)
 	s.grpc.RegisterService(&checkService, s)
 	healthv1.RegisterHealthServer(s.grpc, s.health)
-	for _, name := range []string{"", checkService.ServiceName} {
-		s.health.SetServingStatus(name, healthv1.HealthCheckResponse_SERVING)
-	}
 	if c.Settler != nil {
-		accesslogv3.RegisterAccessLogServiceServer(s.grpc, &outcomes{settler: c.Settler, now: c.Now, metrics: c.Metrics, stopping: s.stopped})
+		s.outcomes = &outcomes{
+			settler:  c.Settler,
+			now:      c.Now,
+			logger:   c.Logger,
+			metrics:  c.Metrics,
+			places:   make(chan struct{}, s.limits.Connections),
+			draining: s.draining,
+		}
+		accesslogv3.RegisterAccessLogServiceServer(s.grpc, s.outcomes)
 	}
 	return s
+}
+
+func (s *Server) options() []grpc.ServerOption {
+	options := []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(logBytes), // of other calls; those of Check are read here
+		grpc.MaxHeaderListSize(64 << 10),
+		grpc.MaxConcurrentStreams(s.limits.Streams),
+		// Windows of a fixed size: what a peer may send unread is known, and does not grow with its bandwidth. The window of the connection
+		// bounds nothing: grpc-go opens it again as bytes arrive.
+		grpc.StaticStreamWindowSize(s.limits.Window),
+		grpc.StaticConnWindowSize(4 * s.limits.Window),
+		// Envoy pings every 30 s; grpc-go takes pings under 5 minutes for abuse unless it is told otherwise.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: s.config.MaxConnectionAge, MaxConnectionAgeGrace: 30 * time.Second}),
+		grpc.ConnectionTimeout(10 * time.Second),
+		grpc.InTapHandle(s.tap),
+	}
+	if s.config.TLS != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(s.config.TLS)))
+	}
+	return options
+}
+
+// tap sees a call before its stream is made. It gives a Check without a deadline one, so that a peer that sends nothing holds no stream for ever.
+func (s *Server) tap(ctx context.Context, info *tap.Info) (context.Context, error) {
+	if _, bounded := ctx.Deadline(); bounded || info.FullMethodName != authv3.Authorization_Check_FullMethodName {
+		return ctx, nil
+	}
+	bounded, cancel := context.WithTimeout(ctx, s.deadline)
+	context.AfterFunc(ctx, cancel)
+	return bounded, nil
 }
 
 // Limits are the bounds in force.
 func (s *Server) Limits() Limits { return s.limits }
 
 // Serve answers on a listener until ctx ends. Then it drains: health says NOT_SERVING first, calls in flight finish within Config.Drain, and
-// what is left is cut off.
+// what is left is cut off. It may be called once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	served := make(chan error, 1)
-	go func() { served <- s.grpc.Serve(limitConnections(l, s.limits.Connections)) }()
+	go func() {
+		served <- s.grpc.Serve(limitConnections(l, s.limits.Connections, s.config.Metrics.connectionRefused))
+	}()
 	select {
 	case err := <-served:
 		return fmt.Errorf("serving checks: %w", err)
 	case <-ctx.Done():
 	}
-	s.health.Shutdown()
-	close(s.stopped)
+	s.health.drain()
+	close(s.draining)
+	s.stop()
+	if s.outcomes != nil {
+		s.outcomes.streams.Wait()
+	}
+	s.log.flush()
+	if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("serving checks: %w", err)
+	}
+	return nil
+}
+
+// stop ends the calls: in their own time, if that is within Config.Drain.
+func (s *Server) stop() {
 	finished := make(chan struct{})
 	go func() {
 		defer close(finished)
@@ -177,15 +237,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		s.grpc.Stop()
 		<-finished
 	}
-	s.log.flush()
-	if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-		return fmt.Errorf("serving checks: %w", err)
-	}
-	return nil
 }
 
 // checkService is envoy.service.auth.v3.Authorization with Check as a stream of one message: on the wire there is no difference, but
-// the handler runs before the message is read, so that memory is bounded and an oversized message gets an answer.
+// the handler runs before the message is read, so that memory is bounded and every message gets an answer.
 var checkService = grpc.ServiceDesc{
 	ServiceName: "envoy.service.auth.v3.Authorization",
 	HandlerType: (*any)(nil),
@@ -201,79 +256,67 @@ var checkService = grpc.ServiceDesc{
 // check answers one call. Whatever happens, the answer is explicit: never an allow by default and never a gRPC error.
 func (s *Server) check(stream grpc.ServerStream) error {
 	begin := s.config.Now()
-	ctx := stream.Context()
-	if _, bounded := ctx.Deadline(); !bounded {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, defaultDeadline)
-		defer cancel()
+	defer s.config.Metrics.begin()()
+	ctx, cancel := early(stream.Context())
+	defer cancel()
+
+	r := &policy.Request{Time: begin}
+	d := policy.Denied(policy.InternalError)
+	var taken int64
+	defer func() { s.memory.giveBack(taken) }()
+	s.guard(func() { d = s.decide(ctx, r, &taken) })
+
+	var response *authv3.CheckResponse
+	if !s.guard(func() { response = respond(&d, r) }) {
+		d = instead(&d, policy.InternalError)
+		response = respond(&d, &policy.Request{})
 	}
-	done := s.config.Metrics.begin()
-	defer done()
-	r := &policy.Request{}
-	d := s.answer(ctx, stream, r, begin)
-	response := respond(&d, r)
-	s.config.Metrics.decided(&d, r, s.config.Now().Sub(begin))
-	s.log.decided(ctx, &d, r, begin, s.config.Now())
-	return stream.SendMsg(response)
+	err := stream.SendMsg(response)
+	s.guard(func() { s.report(ctx, &d, r, begin) })
+	return err
 }
 
-// answer reads the message and decides; r is filled for reply and log.
-func (s *Server) answer(ctx context.Context, stream grpc.ServerStream, r *policy.Request, begin time.Time) (d policy.Decision) {
-	r.Time = begin
+// early ends a little before the call's own deadline, so that a denial for it still arrives: what Envoy does without an answer is up to
+// its configuration.
+func early(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, bounded := ctx.Deadline()
+	if !bounded {
+		return context.WithTimeout(ctx, defaultDeadline)
+	}
+	return context.WithDeadline(ctx, end.Add(-min(time.Until(end)/10, 100*time.Millisecond)))
+}
+
+// guard runs a part of a check and reports whether it ended. A panic is logged without its value, which may hold parts of the delivery.
+func (s *Server) guard(part func()) (ended bool) {
 	defer func() {
 		if p := recover(); p != nil {
-			// The value may hold parts of the delivery, the stack does not.
+			s.config.Metrics.panicked()
 			s.config.Logger.Error("panic", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-			d = policy.Denied(policy.InternalError)
 		}
 	}()
-	if !s.enter(ctx) {
-		return policy.Denied(policy.Overloaded)
-	}
-	defer func() { <-s.slots }()
-	var m authv3.CheckRequest
-	if err := stream.RecvMsg(&m); err != nil {
+	part()
+	return true
+}
+
+// decide reads the message into r and decides about it. It says in taken what memory the message holds.
+func (s *Server) decide(ctx context.Context, r *policy.Request, taken *int64) policy.Decision {
+	m, err := s.receive(ctx, taken)
+	if err != nil {
 		return unreadable(ctx, err)
 	}
-	*r = *decode(&m)
+	begin := r.Time
+	*r = *decode(m)
 	r.Time = begin
-	d = checked(s.config.Decider.Decide(ctx, r))
+	d := checked(s.config.Decider.Decide(ctx, r))
 	if d.Outcome == policy.Allow && ctx.Err() != nil {
-		late := policy.Denied(policy.DeadlineExceeded)
-		late.Endpoint, late.Revision = d.Endpoint, d.Revision
-		return late
+		return instead(&d, policy.DeadlineExceeded)
 	}
 	return d
 }
 
-// enter takes a message slot; it waits for one while few others do, and as long as the call may take.
-func (s *Server) enter(ctx context.Context) bool {
-	select {
-	case s.slots <- struct{}{}:
-		return true
-	default:
-	}
-	select {
-	case s.waiting <- struct{}{}:
-		defer func() { <-s.waiting }()
-	default:
-		return false
-	}
-	select {
-	case s.slots <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// unreadable is the decision about a message that could not be read.
-func unreadable(ctx context.Context, err error) policy.Decision {
-	switch {
-	case status.Code(err) == codes.ResourceExhausted:
-		return policy.Denied(policy.BodyTooLarge)
-	case ctx.Err() != nil:
-		return policy.Denied(policy.DeadlineExceeded)
-	}
-	return policy.Denied(policy.InternalError)
+// report counts and logs a decision.
+func (s *Server) report(ctx context.Context, d *policy.Decision, r *policy.Request, begin time.Time) {
+	now := s.config.Now()
+	s.config.Metrics.decided(d, r, now.Sub(begin))
+	s.log.decided(ctx, d, r, now.Sub(begin), now)
 }

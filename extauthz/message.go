@@ -1,0 +1,111 @@
+package extauthz
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/hookauthz/hookauthz/policy"
+)
+
+// messageReader is what grpc-go's server stream offers below RecvMsg. RecvMsg itself sends a gRPC error when a message is too large or
+// cannot be decoded, before the handler can answer, and takes the whole message into memory before the handler knows its size. The
+// type is unexported there, its methods are not; a grpc-go without them fails every call (and every test) here, closed.
+type messageReader interface {
+	ReadMessageHeader(header []byte) error
+	Read(n int) (mem.BufferSlice, error)
+}
+
+// The parts of a gRPC message.
+const (
+	prefixBytes = 5        // compressed flag and length
+	readBytes   = 64 << 10 // read at once: no more than a stream's window, so that reading does not widen it
+)
+
+// footprint is the memory that a call with a message of n bytes takes: its bytes, its decoded form, and the call itself.
+func footprint(n int) int64 { return 2*int64(n) + 32<<10 }
+
+// errTooLarge says that a message is larger than Limits.MessageBytes, errBusy that there was no memory for it in time.
+var (
+	errTooLarge = errors.New("message is too large")
+	errBusy     = errors.New("no memory for the message")
+)
+
+// receive reads the message of a call. Its memory is taken from the budget before a byte of it is read; taken says how much, and that must
+// be given back whatever comes of the call.
+func (s *Server) receive(ctx context.Context, taken *int64) (*authv3.CheckRequest, error) {
+	stream, ok := grpc.ServerTransportStreamFromContext(ctx).(messageReader)
+	if !ok {
+		return nil, errors.New("the gRPC stream cannot be read")
+	}
+	var prefix [prefixBytes]byte
+	if err := stream.ReadMessageHeader(prefix[:]); err != nil {
+		return nil, err
+	}
+	if prefix[0] != 0 {
+		return nil, errors.New("the message is compressed")
+	}
+	size := binary.BigEndian.Uint32(prefix[1:])
+	if int64(size) > int64(s.limits.MessageBytes) {
+		return nil, errTooLarge
+	}
+	n := int(size)
+	if !s.claim(ctx, footprint(n)) {
+		return nil, errBusy
+	}
+	*taken = footprint(n)
+	data, err := readFull(stream, n)
+	if err != nil {
+		return nil, err
+	}
+	m := new(authv3.CheckRequest)
+	return m, proto.Unmarshal(data, m)
+}
+
+// claim takes memory from the budget. It waits for half of the time that is left, so that Envoy still gets an answer.
+func (s *Server) claim(ctx context.Context, bytes int64) bool {
+	if s.memory.tryTake(bytes) {
+		return true
+	}
+	if end, bounded := ctx.Deadline(); bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/2)
+		defer cancel()
+	}
+	return s.memory.take(ctx, bytes)
+}
+
+// readFull reads n bytes in small parts: what is not read yet stays within the stream's window.
+func readFull(stream messageReader, n int) ([]byte, error) {
+	data := make([]byte, 0, n)
+	for len(data) < n {
+		part, err := stream.Read(min(readBytes, n-len(data)))
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range part {
+			data = append(data, b.ReadOnlyData()...)
+		}
+		part.Free()
+	}
+	return data, nil
+}
+
+// unreadable is the decision about a call whose message could not be had.
+func unreadable(ctx context.Context, err error) policy.Decision {
+	switch {
+	case errors.Is(err, errTooLarge):
+		return policy.Denied(policy.BodyTooLarge)
+	case errors.Is(err, errBusy):
+		return policy.Denied(policy.Overloaded)
+	case ctx.Err() != nil:
+		return policy.Denied(policy.DeadlineExceeded)
+	}
+	return policy.Denied(policy.InternalError)
+}
