@@ -25,8 +25,9 @@ test: check unit e2e manifests ## Run every test; end-to-end ones through a real
 check: .cache/bin/staticcheck-$(STATICCHECK) ## Check format and run go vet and staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
 	if [ -n "$$unformatted" ]; then printf 'gofmt -w is missing for:\n%s\n' "$$unformatted"; exit 1; fi
-	go vet ./...
+	go vet ./... && cd deploy/test && go vet ./...
 	.cache/bin/staticcheck-$(STATICCHECK) ./...
+	cd deploy/test && ../../.cache/bin/staticcheck-$(STATICCHECK) ./...
 
 .cache/bin/staticcheck-$(STATICCHECK):
 	@echo "installing staticcheck $(STATICCHECK) into .cache/"
@@ -43,7 +44,7 @@ e2e: ## Run end-to-end tests; Envoy is installed into .cache/ where there is non
 	cd e2e && go test $(RACE) -count=1
 
 manifests: ## Check docker-compose.yml and the Dockerfile
-	cd deploy/test && go vet ./... && go test -count=1 ./...
+	cd deploy/test && go test -count=1 ./...
 
 demo: ## See deliveries pass and be refused at a real Envoy (ONCE=1: end after the table)
 	@go run ./demo $(if $(ONCE),-once)

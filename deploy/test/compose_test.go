@@ -164,7 +164,9 @@ func TestComposeHookauthz(t *testing.T) {
 		if !strings.HasPrefix(value, "/") {
 			continue
 		}
-		if !slices.ContainsFunc(s.Volumes, func(v types.ServiceVolumeConfig) bool { return value == v.Target || strings.HasPrefix(value, v.Target+"/") }) {
+		if !slices.ContainsFunc(s.Volumes, func(v types.ServiceVolumeConfig) bool {
+			return value == v.Target || strings.HasPrefix(value, v.Target+"/")
+		}) {
 			t.Errorf("%s %s is mounted from nowhere", flag, value)
 		}
 	}
