@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -48,6 +49,8 @@ type config struct {
 	rounds, connections, concurrency int
 	period                           time.Duration
 	server                           string
+	sizes                            []int
+	profile                          string
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -58,6 +61,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.DurationVar(&c.period, "period", time.Second, "length of one measurement")
 	flags.IntVar(&c.connections, "connections", 2, "HTTP/2 connections")
 	flags.IntVar(&c.concurrency, "concurrency", 16, "checks under way at once")
+	sizes := flags.String("sizes", "2048,65536,1048576", "body sizes in bytes")
+	profile := flags.String("profile", "", "write a CPU profile of hookauthz under load to this file")
 	flags.StringVar(&c.server, "server", "./hookauthz", "hookauthz binary")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -65,6 +70,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if *noop != "" {
 		return serveNoop(ctx, *noop)
 	}
+	for _, text := range strings.Split(*sizes, ",") {
+		size, err := strconv.Atoi(text)
+		if err != nil {
+			return fmt.Errorf("-sizes: %w", err)
+		}
+		c.sizes = append(c.sizes, size)
+	}
+	c.profile = *profile
 	return measure(ctx, c, stdout, stderr)
 }
 
@@ -136,12 +149,16 @@ func measure(ctx context.Context, c config, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	adminAddress, err := freeAddress()
+	if err != nil {
+		return err
+	}
 	commands := []struct {
 		name, address string
 		args          []string
 	}{
 		{"no-op", noopAddress, []string{self, "-noop", noopAddress}},
-		{"hookauthz", hookAddress, []string{c.server, "serve", "--policies", dir, "--listen", hookAddress, "--admin", "off"}},
+		{"hookauthz", hookAddress, []string{c.server, "serve", "--policies", dir, "--listen", hookAddress, "--admin", adminAddress, "--pprof"}},
 	}
 	var targets []*target
 	for _, command := range commands {
@@ -152,10 +169,12 @@ func measure(ctx context.Context, c config, stdout, stderr io.Writer) error {
 		defer t.stop()
 		targets = append(targets, t)
 	}
-	sizes := []int{2 << 10, 64 << 10, 1 << 20}
+	if c.profile != "" {
+		return writeProfile(ctx, c, adminAddress, targets[1])
+	}
 	results := map[string][]result{}
 	for round := range c.rounds {
-		for _, size := range sizes {
+		for _, size := range c.sizes {
 			requests, err := deliveries(size)
 			if err != nil {
 				return err
@@ -175,7 +194,7 @@ func measure(ctx context.Context, c config, stdout, stderr io.Writer) error {
 	fmt.Fprintf(stdout, "%d rounds of %s, %d connections, %d checks at once, medians\n\n", c.rounds, c.period, c.connections, c.concurrency)
 	fmt.Fprintf(stdout, "%10s %22s %22s %16s\n", "body", "server CPU µs/check", "checks/s", "CPU ratio")
 	fmt.Fprintf(stdout, "%10s %11s %10s %11s %10s %16s\n", "", "no-op", "hookauthz", "no-op", "hookauthz", "(min-max)")
-	for _, size := range sizes {
+	for _, size := range c.sizes {
 		a, b := results[fmt.Sprint("no-op", size)], results[fmt.Sprint("hookauthz", size)]
 		var ratios []float64
 		for i := range a {
@@ -372,4 +391,31 @@ func deliveries(size int) ([][]byte, error) {
 		out = append(out, data)
 	}
 	return out, nil
+}
+
+// writeProfile profiles one server under load.
+func writeProfile(ctx context.Context, c config, admin string, t *target) error {
+	requests, err := deliveries(c.sizes[0])
+	if err != nil {
+		return err
+	}
+	profiled := make(chan error, 1)
+	go func() {
+		profiled <- func() error {
+			response, err := http.Get(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", admin, max(1, int(c.period.Seconds()))))
+			if err != nil {
+				return err
+			}
+			defer response.Body.Close()
+			data, err := io.ReadAll(response.Body)
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(c.profile, data, 0o644)
+		}()
+	}()
+	if _, err := t.load(ctx, c, requests); err != nil {
+		return err
+	}
+	return <-profiled
 }
