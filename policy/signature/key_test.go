@@ -39,6 +39,7 @@ func TestNewKey(t *testing.T) {
 		{"nothing but its prefix", KeySpec{Strip: []string{"whsec_"}, Decode: "base64"}, "whsec_", "", "the secret is empty"},
 		{"nothing but what is appended", KeySpec{Append: "&"}, "", "", "the secret is empty"},
 		{"empty before the hash", KeySpec{Hash: "sha256"}, "", "", "the secret is empty"},
+		{"decodes to nothing", KeySpec{Decode: "base64url"}, "=", "", "the secret is empty"},
 		{"not base64", KeySpec{Decode: "base64"}, "s3cr3t!", "", "the secret is not base64"},
 		{"not padded", KeySpec{Decode: "base64"}, "c2VjcmV0Pw", "", "the secret is not base64"},
 		{"not base64url", KeySpec{Decode: "base64url"}, "s3cr3t!", "", "the secret is not base64url"},

@@ -164,8 +164,6 @@ func (v *Verification) readHeaders() {
 	names := v.scheme.headers
 	v.headers = slices.Grow(v.headers, len(names))[:len(names)]
 	v.fields = slices.Grow(v.fields, len(v.scheme.fields))[:len(v.scheme.fields)]
-	clear(v.headers)
-	clear(v.fields)
 	for i := range v.delivery.Headers {
 		h := &v.delivery.Headers[i]
 		for slot, name := range names {
@@ -569,7 +567,6 @@ func (v *Verification) readJSON() bool {
 	if v.jsonBody == notTried {
 		paths := v.scheme.paths
 		v.json = slices.Grow(v.json, len(paths))[:len(paths)]
-		clear(v.json)
 		body := v.contiguous()
 		v.jsonBody = progressOf(len(body) == 0 || scanJSON(body, paths, v.json))
 	}

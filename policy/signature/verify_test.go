@@ -68,10 +68,11 @@ var (
 	jsonID = Spec{Alg: "hmac-sha256", Sign: []string{"{json:a.id}:{json?:a.opt}:{body}"}, Sig: SigSpec{In: []string{"header:X-Sig"}, Enc: "hex"}, ID: "json:a.id", Event: "json:type"}
 	nonced = Spec{Alg: "hmac-sha256", Sign: []string{"{body}.{header:X-Nonce}.{header:X-Ts}"},
 		Sig: SigSpec{In: []string{"header:X-Sig"}, Enc: "hex"}, TS: TimestampSpec{In: []string{"header:X-Ts"}, Unit: "ms"}}
-	forms = Spec{Alg: "hmac-sha256", Sign: []string{"{form.sorted}"}, Sig: SigSpec{In: []string{"header:X-Sig"}, Enc: "hex"}}
-	formF = Spec{Alg: "hmac-sha256", Sign: []string{"{form:payload}"}, Sig: SigSpec{In: []string{"header:X-Sig"}, Enc: "hex"}}
-	urls  = Spec{Alg: "hmac-sha256", Sign: []string{"{method} {url} {url.port} {url.noport} {url.noquery} {path} {query} {query.sorted}"}, Sig: SigSpec{In: []string{"header:X-Sig"}, Enc: "hex"}}
-	opts  = Spec{Alg: "hmac-sha256", Sign: []string{"{opt:id:|query:id|lower|;}{opt:r:|header:x-r||;}ts:{sig:ts};"},
+	trailed = Spec{Alg: "hmac-sha256", Sign: []string{"{body}#{header:X-Nonce}"}, Sig: SigSpec{In: []string{"header:X-Sig"}, Enc: "hex"}}
+	forms   = Spec{Alg: "hmac-sha256", Sign: []string{"{form.sorted}"}, Sig: SigSpec{In: []string{"header:X-Sig"}, Enc: "hex"}}
+	formF   = Spec{Alg: "hmac-sha256", Sign: []string{"{form:payload}"}, Sig: SigSpec{In: []string{"header:X-Sig"}, Enc: "hex"}}
+	urls    = Spec{Alg: "hmac-sha256", Sign: []string{"{method} {url} {url.port} {url.noport} {url.noquery} {path} {query} {query.sorted}"}, Sig: SigSpec{In: []string{"header:X-Sig"}, Enc: "hex"}}
+	opts    = Spec{Alg: "hmac-sha256", Sign: []string{"{opt:id:|query:id|lower|;}{opt:r:|header:x-r||;}ts:{sig:ts};"},
 		Sig: SigSpec{In: []string{"header:X-Sig"}, Split: ",", KV: "=", Pick: "v1", Enc: "hex"}}
 	guarded = Spec{Alg: "hmac-sha256", Sign: []string{"{body}"}, Sig: SigSpec{In: []string{"header:X-Sig"}, Enc: "hex"},
 		Require: []RequireSpec{{Header: "X-Version", Equals: "1"}}}
@@ -217,6 +218,9 @@ func TestDecide(t *testing.T) {
 		{"delimiter after the body", nonced, headers("x-sig: "+hexMAC(body+".n.1000000000000"), "x-nonce: world.n", "x-ts: 1000000000000"), "", "", false, malformed},
 		{"bytes moved out of the body", nonced, headers("x-sig: "+hexMAC("a.b.n.1000000000000"), "x-nonce: b.n", "x-ts: 1000000000000"), "a", "", false, malformed},
 
+		{"last of all", trailed, headers("x-sig: "+hexMAC(body+"#n"), "x-nonce: n"), "", "", false, verdictValid},
+		{"delimiter in the last of all", trailed, headers("x-sig: "+hexMAC("a#b#n"), "x-nonce: b#n"), "a", "", false, malformed},
+
 		{"form", forms, headers("x-sig: "+hexMAC("a1b2b3"), form), "b=3&a=1&b=2&b=3", "", false, verdictValid},
 		{"form with a parameter of its type", forms, headers("x-sig: "+hexMAC("a1"), form+"; charset=UTF-8"), "a=1", "", false, verdictValid},
 		{"form escapes", forms, headers("x-sig: "+hexMAC("a b&="), form), "a+b=%26%3d", "", false, verdictValid},
@@ -360,6 +364,49 @@ func TestFailedParseNeverMatches(t *testing.T) {
 	}
 	if v.Matches(k) || v.Fresh(time.Unix(1000000000, 0), time.Hour) {
 		t.Error("matches without its timestamp")
+	}
+}
+
+// TestPartlyReadTokens has a right token before one that cannot be read.
+func TestPartlyReadTokens(t *testing.T) {
+	s := compile(t, Spec{Alg: "token", Sig: SigSpec{In: []string{"header:X-Token"}, Split: ";", Enc: "base64"}})
+	k := key(t, s, "secret")
+	var v Verification
+	if got := s.Parse(&v, &Delivery{Headers: headers("x-token: c2VjcmV0;?")}); got != Malformed || v.Matches(k) {
+		t.Errorf("parsed with %v, matches %v; want %v and no match", got, v.Matches(k), Malformed)
+	}
+	if got := s.Parse(&v, &Delivery{Headers: headers("x-token: c2VjcmV0;c2VjcmV1")}); got != None || !v.Matches(k) {
+		t.Errorf("parsed with %v, matches %v; want a match", got, v.Matches(k))
+	}
+}
+
+// TestReuse decides all vectors in one Verification, twice over, as a fresh one does.
+func TestReuse(t *testing.T) {
+	var reused Verification
+	for range 2 {
+		for _, x := range readVectors(t) {
+			s, ok := Preset(x.Preset)
+			if !ok {
+				continue
+			}
+			for _, merged := range []bool{false, true} {
+				d := x.delivery(t, merged)
+				keys := x.keys(t, s)
+				var fresh Verification
+				type result struct {
+					failure   Failure
+					matches   bool
+					id, event string
+					message   MessageID
+				}
+				try := func(v *Verification) result {
+					return result{s.Parse(v, d), v.Matches(keys[0]), v.DeliveryID(), v.Event(), v.MessageID(keys[0])}
+				}
+				if got, want := try(&reused), try(&fresh); got != want {
+					t.Errorf("%s: %+v, want %+v", x.ID, got, want)
+				}
+			}
+		}
 	}
 }
 
