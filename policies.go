@@ -22,6 +22,8 @@ type policies struct {
 	engine *policy.Engine
 	// What was logged last, so that a fault that stays is logged once.
 	failure, secretFailure string
+	// The last load failed although the files may be all right.
+	unread bool
 }
 
 // reloadMetrics is what a server's metrics take about its policies.
@@ -46,27 +48,39 @@ func (s *policies) start(c policy.EngineConfig) error {
 // secretFiles are the files to watch besides the policy files.
 func (s *policies) secretFiles() []string { return s.engine.Set().SecretFiles() }
 
-// changed brings what has changed into force.
-func (s *policies) changed(_ context.Context, c reload.Change) {
-	if !c.Policies {
-		s.reread()
-		return
+// changed brings what has changed into force. It reports false where something could not be read that may be readable soon.
+func (s *policies) changed(_ context.Context, c reload.Change) bool {
+	if !c.Policies && !s.unread {
+		return s.reread(c)
 	}
 	set, err := policy.Load(s.dir, s.options)
 	if err != nil {
 		s.rejected(err)
-		s.reread()
-		return
+		complete := s.reread(c)
+		return complete && !s.unread
 	}
 	before := s.engine.Set()
 	s.engine.Swap(set)
-	s.accepted(set)
 	s.logger.Info("policies reloaded", "policy_revision", set.Revision(), "previous_revision", before.Revision(), "webhooks", set.Len())
+	s.accepted(set)
+	return complete(set)
+}
+
+// complete says whether every secret file could be read. What the environment lacks, it lacks for good.
+func complete(set *policy.Set) bool {
+	for _, e := range set.Endpoints() {
+		for _, v := range e.Versions {
+			if v.File != "" && !v.Available {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // accepted reports a set that has come into force.
 func (s *policies) accepted(set *policy.Set) {
-	s.failure = ""
+	s.failure, s.unread = "", false
 	s.metrics.Reloaded(true, s.now())
 	for _, w := range set.Warnings() {
 		s.logFault(slog.LevelWarn, "policy warning", w)
@@ -77,13 +91,14 @@ func (s *policies) accepted(set *policy.Set) {
 // rejected reports a load that failed. Each failure is logged once, however often the same files are tried.
 func (s *policies) rejected(err error) {
 	s.metrics.Reloaded(false, s.now())
+	var faults policy.Faults
+	s.unread = !errors.As(err, &faults)
 	if err.Error() == s.failure {
 		return
 	}
 	s.failure = err.Error()
 	kept := s.engine.Set().Revision()
-	var faults policy.Faults
-	if !errors.As(err, &faults) {
+	if s.unread {
 		s.logger.Error("policies not reloaded: the last good ones stay in force", "error", err, "policy_revision", kept)
 		return
 	}
@@ -94,11 +109,14 @@ func (s *policies) rejected(err error) {
 }
 
 // reread reads the secrets of the policies in force again.
-func (s *policies) reread() {
+func (s *policies) reread(c reload.Change) bool {
 	set := s.engine.Set().Reread()
 	s.engine.Swap(set)
+	if c.Secrets {
+		s.logger.Info("secrets read again", "policy_revision", set.Revision(), "unavailable", len(set.SecretFaults()))
+	}
 	s.secretsRead(set)
-	s.logger.Info("secrets read again", "policy_revision", set.Revision(), "unavailable", len(set.SecretFaults()))
+	return complete(set)
 }
 
 // secretsRead reports which secrets are there. Those that are not are logged when that changes.

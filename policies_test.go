@@ -128,7 +128,7 @@ var (
 	secretsChanged  = reload.Change{Secrets: true}
 )
 
-func (l loading) change(c reload.Change) { l.changed(context.Background(), c) }
+func (l loading) change(c reload.Change) bool { return l.changed(context.Background(), c) }
 
 const kept = "policies not reloaded: the last good ones stay in force"
 
@@ -220,7 +220,7 @@ func TestDeletedSecretStops(t *testing.T) {
 			l.change(secretsChanged)
 			l.change(secretsChanged)
 			l.seen("1 webhooks, 0 secrets", "1 webhooks, 0 secrets")
-			l.said("secret unavailable", "secrets read again", "secrets read again")
+			l.said("secrets read again", "secret unavailable", "secrets read again")
 			if got := l.engine.Set().Endpoints()[0].Versions[0]; got.Available {
 				t.Errorf("version %+v is available", got)
 			}
@@ -244,4 +244,49 @@ func TestPoliciesDoNotStartWithFaults(t *testing.T) {
 	if err := p.start(policy.EngineConfig{}); err == nil {
 		t.Error("no error")
 	}
+}
+
+// What may be readable soon is tried again; what is wrong in the files is not.
+func TestPoliciesAskForRetry(t *testing.T) {
+	l := newLoading(t)
+	if !l.change(policiesChanged) {
+		t.Error("a good load asks for a retry")
+	}
+	l.write("b.yaml", "{")
+	if !l.change(policiesChanged) {
+		t.Error("a fault in a file asks for a retry")
+	}
+	l.remove(filepath.Join(l.dir, "b.yaml"))
+	l.remove(l.secret)
+	if l.change(policiesChanged) || l.change(reload.Change{}) {
+		t.Error("a secret file that is not there does not ask for a retry")
+	}
+	if err := os.WriteFile(l.secret, []byte("again"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.log.Reset()
+	*l.metrics = nil
+	if !l.change(reload.Change{}) {
+		t.Error("a retry that read everything asks for another")
+	}
+	l.seen("1 webhooks, 1 secrets")
+	l.said()
+
+	// A folder that cannot be read is loaded again by the retry.
+	moved := l.dir + ".moved"
+	if err := os.Rename(l.dir, moved); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(moved) })
+	if l.change(policiesChanged) {
+		t.Error("a folder that is gone does not ask for a retry")
+	}
+	if err := os.Rename(moved, l.dir); err != nil {
+		t.Fatal(err)
+	}
+	l.log.Reset()
+	if !l.change(reload.Change{}) {
+		t.Error("a retry that loaded the policies asks for another")
+	}
+	l.said("policies reloaded")
 }

@@ -19,7 +19,7 @@ import (
 // maxUnsettled is how many looks in a row may see something else before a change counts although it goes on.
 const maxUnsettled = 5
 
-// Change says what is different since the last call of Config.Changed.
+// Change says what is different since the last call of Config.Changed. The zero value asks to try again what failed then.
 type Change struct {
 	// Policies: a policy file came, went or changed, or Reload was called.
 	Policies bool
@@ -34,12 +34,15 @@ type Config struct {
 	// Files lists the files that the policies in force were made from, absolute. Those that are not policy files in Dir are
 	// secret files. It is called before each look, from the goroutine of Run.
 	Files func() []string
-	// Changed is called for each change, from the goroutine of Run.
-	Changed func(context.Context, Change)
+	// Changed is called for each change, from the goroutine of Run. If it reports false, something could not be read although the
+	// files may be all right, and it is called again after Retry.
+	Changed func(context.Context, Change) bool
 	// Interval is the time between two looks; 0 means 2 s.
 	Interval time.Duration
 	// Settle is how long files must hold the same before a change counts; 0 means 200 ms.
 	Settle time.Duration
+	// Retry is the time until Changed is called again after it has reported false; 0 means 10 s.
+	Retry time.Duration
 	// Logger hears it when events cannot be had; nil discards.
 	Logger *slog.Logger
 }
@@ -60,6 +63,7 @@ func New(c Config) *Watcher {
 	}
 	c.Interval = cmp.Or(c.Interval, 2*time.Second)
 	c.Settle = cmp.Or(c.Settle, 200*time.Millisecond)
+	c.Retry = cmp.Or(c.Retry, 10*time.Second)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -88,6 +92,9 @@ func (w *Watcher) Run(ctx context.Context) {
 	// The secret files were not compared yet, so the first look is at once.
 	soon := time.NewTimer(0)
 	defer soon.Stop()
+	again := time.NewTimer(w.config.Retry)
+	again.Stop()
+	defer again.Stop()
 	waiting := true // soon is running
 	wait := func() { waiting = true; soon.Reset(w.config.Settle) }
 
@@ -95,7 +102,10 @@ func (w *Watcher) Run(ctx context.Context) {
 	unsettled := 0      // looks in a row that saw something other than w.seen
 	act := func(now content, asked bool) {
 		unsettled = 0
-		w.changed(ctx, now, asked)
+		again.Stop()
+		if !w.changed(ctx, now, asked) {
+			again.Reset(w.config.Retry)
+		}
 		wait() // other secret files may count now
 	}
 	step := func() {
@@ -120,6 +130,8 @@ func (w *Watcher) Run(ctx context.Context) {
 			return
 		case <-w.asked:
 			act(look(w.config.Dir, w.config.Files()), true)
+		case <-again.C:
+			act(look(w.config.Dir, w.config.Files()), false)
 		case <-soon.C:
 			waiting = false
 			step()
@@ -142,10 +154,10 @@ func (w *Watcher) Run(ctx context.Context) {
 
 // changed reports the change from what was seen to now. The files are looked at before they are loaded, so that what is written
 // while they load is a change at the next look.
-func (w *Watcher) changed(ctx context.Context, now content, asked bool) {
+func (w *Watcher) changed(ctx context.Context, now content, asked bool) bool {
 	c := Change{Policies: asked || now.policies != w.seen.policies, Secrets: now.secrets != w.seen.secrets}
 	w.seen = now
-	w.config.Changed(ctx, c)
+	return w.config.Changed(ctx, c)
 }
 
 func (w *Watcher) openEvents() *events {

@@ -129,10 +129,11 @@ type record struct {
 	list []Change
 }
 
-func (r *record) changed(_ context.Context, c Change) {
+func (r *record) changed(_ context.Context, c Change) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.list = append(r.list, c)
+	return true
 }
 
 func (r *record) all() []Change {
@@ -217,7 +218,7 @@ func TestEvents(t *testing.T) {
 			w := New(Config{
 				Dir:      f.path(dir),
 				Files:    func() []string { return []string{f.path("secrets/key")} },
-				Changed:  func(_ context.Context, c Change) { got <- c },
+				Changed:  func(_ context.Context, c Change) bool { got <- c; return true },
 				Interval: time.Hour,
 				Settle:   10 * time.Millisecond,
 			})
@@ -250,12 +251,13 @@ func TestTruncateThenWrite(t *testing.T) {
 	f := start(t)
 	synctest.Test(t, func(t *testing.T) {
 		var held []string
-		w := New(Config{Dir: f.path("policies"), Files: func() []string { return nil }, Changed: func(context.Context, Change) {
+		w := New(Config{Dir: f.path("policies"), Files: func() []string { return nil }, Changed: func(context.Context, Change) bool {
 			b, err := os.ReadFile(f.path("policies/a.yaml"))
 			if err != nil {
 				t.Error(err)
 			}
 			held = append(held, string(b))
+			return true
 		}})
 		w.open = noEvents
 		ctx, cancel := context.WithCancel(t.Context())
@@ -341,11 +343,11 @@ func TestChangeDuringLoad(t *testing.T) {
 	f := start(t)
 	synctest.Test(t, func(t *testing.T) {
 		var r record
-		w := New(Config{Dir: f.path("policies"), Files: func() []string { return nil }, Changed: func(ctx context.Context, c Change) {
+		w := New(Config{Dir: f.path("policies"), Files: func() []string { return nil }, Changed: func(ctx context.Context, c Change) bool {
 			if len(r.all()) == 0 {
 				f.write("policies/a.yaml", "later")
 			}
-			r.changed(ctx, c)
+			return r.changed(ctx, c)
 		}})
 		w.open = noEvents
 		f.write("policies/a.yaml", "between New and Run")
@@ -368,11 +370,12 @@ func TestOtherSecretFiles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r record
 		var files []string
-		w := New(Config{Dir: f.path("policies"), Files: func() []string { return files }, Changed: func(ctx context.Context, c Change) {
+		w := New(Config{Dir: f.path("policies"), Files: func() []string { return files }, Changed: func(ctx context.Context, c Change) bool {
 			r.changed(ctx, c)
 			if c.Policies {
 				files = []string{f.path("secrets/second")}
 			}
+			return true
 		}})
 		w.open = noEvents
 		ctx, cancel := context.WithCancel(t.Context())
@@ -385,6 +388,33 @@ func TestOtherSecretFiles(t *testing.T) {
 		synctest.Wait()
 		if diff := cmp.Diff([]Change{policies, secrets, secrets}, r.all()); diff != "" {
 			t.Errorf("changes (-want +got):\n%s", diff)
+		}
+		cancel()
+		synctest.Wait()
+	})
+}
+
+// What could not be read is tried again, although no file changes, until it can.
+func TestRetry(t *testing.T) {
+	f := start(t)
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		var calls []time.Duration
+		w := New(Config{Dir: f.path("policies"), Files: func() []string { return nil }, Changed: func(_ context.Context, c Change) bool {
+			if want := (Change{Policies: len(calls) == 0}); c != want {
+				t.Errorf("call %d with %+v, want %+v", len(calls), c, want)
+			}
+			calls = append(calls, time.Since(begin))
+			return len(calls) == 3
+		}})
+		w.open = noEvents
+		w.Reload()
+		ctx, cancel := context.WithCancel(t.Context())
+		go w.Run(ctx)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if diff := cmp.Diff([]time.Duration{0, 10 * time.Second, 20 * time.Second}, calls); diff != "" {
+			t.Errorf("calls (-want +got):\n%s", diff)
 		}
 		cancel()
 		synctest.Wait()
