@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -268,6 +269,14 @@ func (f *serveFlags) check() error {
 		return misused("write --store memory", "there is no store %q", f.store)
 	case f.drain <= 0:
 		return misused("write it as --drain 10s", "--drain %s leaves no time", f.drain)
+	}
+	if most := int64(1 << 30); int64(f.policies.maxBody) > most {
+		return misused("Envoy holds each body in memory as well; 25MiB is GitHub's largest", "--max-body %s is more than 1GiB", f.policies.maxBody.String())
+	}
+	// Half of the memory is for messages that are read, the other half for what is received meanwhile.
+	if least := 2 * (f.policies.maxBody + 1<<20); f.maxInflight < least {
+		return misused(fmt.Sprintf("give at least %s", least.String()),
+			"--max-inflight-bytes %s is too little for deliveries of --max-body %s", f.maxInflight.String(), f.policies.maxBody.String())
 	}
 	if err := checkAddress("listen", f.listen); err != nil {
 		return err

@@ -56,6 +56,9 @@ is not.`,
 			if err != nil {
 				return err
 			}
+			if len(content) == 0 {
+				fmt.Fprintln(p.stderr, "warning: the delivery has no body, which only a webhook with allowEmpty takes; give one with --body")
+			}
 			delivery, err := set.Sign(endpoint, policy.SignOptions{Version: version, Time: at.or(p.now), Body: content, URL: url})
 			if err != nil {
 				warnOfSecrets(p.stderr, set, endpoint)
