@@ -12,6 +12,7 @@ import (
 	"math"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -22,50 +23,64 @@ type Limit struct {
 	Burst  int           // events that may happen at once; Count where the text names none
 }
 
-// Bounds of a limit. Within them all sums stay far from the end of an int64 of nanoseconds.
+// Bounds of what Parse takes.
 const (
-	maxCount  = 1_000_000_000
 	maxPeriod = 366 * 24 * time.Hour
+	// An interval is a whole number of nanoseconds: at a microsecond and more the rounding is below a thousandth.
+	minInterval = time.Microsecond
 )
 
-// farthest bounds how far ahead a moment is stored: a burst of many years is as good as none at all.
-const farthest = 1 << 61
+const (
+	// farthest bounds every span that is added to a moment, so that no sum leaves an int64: a burst of decades is as good as none at all.
+	farthest = 1 << 60
+	// maxSkew is how far the clocks of two callers, or one clock before and after it was set, may lie apart without anything being let through for it.
+	maxSkew = int64(time.Minute)
+)
 
 var (
-	form  = regexp.MustCompile(`^([0-9]{1,10})/([a-z0-9.µ]+)$`)
+	form  = regexp.MustCompile(`^([0-9]{1,10})/([a-z0-9.µ]{1,32})$`)
 	days  = regexp.MustCompile(`^([0-9]{1,4})d$`)
 	units = map[string]time.Duration{"second": time.Second, "minute": time.Minute, "hour": time.Hour, "day": 24 * time.Hour}
 )
 
-// Parse reads "100/minute": a count of at least 1 and second, minute, hour, day or a duration such as 90s or 7d. The burst is the count.
+// Parse reads "100/minute": a count of at least 1, and second, minute, hour, day or a duration such as 90s or 7d. The burst is the count.
 func Parse(s string) (Limit, error) {
-	fail := func() (Limit, error) {
-		if len(s) > 64 {
-			s = s[:64] + "..."
-		}
-		return Limit{}, fmt.Errorf("%q is not a limit such as 100/minute or 10/90s", s)
-	}
 	m := form.FindStringSubmatch(s)
 	if m == nil {
-		return fail()
+		return fault(s, "")
 	}
 	count, err := strconv.Atoi(m[1])
-	if err != nil || count < 1 || count > maxCount {
-		return fail()
+	if err != nil || count < 1 {
+		return fault(s, ": it lets nothing through")
 	}
-	period, ok := units[m[2]]
-	if !ok {
-		if d := days.FindStringSubmatch(m[2]); d != nil {
-			n, _ := strconv.Atoi(d[1])
-			period = time.Duration(n) * 24 * time.Hour
-		} else if period, err = time.ParseDuration(m[2]); err != nil {
-			return fail()
-		}
-	}
-	if period < time.Millisecond || period > maxPeriod {
-		return fail()
+	period, err := parsePeriod(m[2])
+	switch {
+	case err != nil:
+		return fault(s, "")
+	case period > maxPeriod:
+		return fault(s, ": its period is longer than 366 days")
+	case period/time.Duration(count) < minInterval:
+		return fault(s, ": it is more than 1000000 a second")
 	}
 	return Limit{Count: count, Period: period, Burst: count}, nil
+}
+
+func fault(s, why string) (Limit, error) {
+	if len(s) > 64 {
+		s = s[:64] + "..."
+	}
+	return Limit{}, fmt.Errorf("%q is not a limit such as 100/minute or 10/90s%s", s, why)
+}
+
+func parsePeriod(s string) (time.Duration, error) {
+	if period, ok := units[s]; ok {
+		return period, nil
+	}
+	if d := days.FindStringSubmatch(s); d != nil {
+		n, err := strconv.Atoi(d[1])
+		return time.Duration(n) * 24 * time.Hour, err
+	}
+	return time.ParseDuration(s)
 }
 
 // String is the rate as Parse takes it, without the burst.
@@ -75,17 +90,34 @@ func (l Limit) String() string {
 			return fmt.Sprintf("%d/%s", l.Count, unit)
 		}
 	}
-	return fmt.Sprintf("%d/%s", l.Count, l.Period)
+	if day := units["day"]; l.Period > 0 && l.Period%day == 0 {
+		return fmt.Sprintf("%d/%dd", l.Count, l.Period/day)
+	}
+	period := l.Period.String()
+	if strings.HasSuffix(period, "m0s") {
+		period = strings.TrimSuffix(period, "0s")
+	}
+	if strings.HasSuffix(period, "h0m") {
+		period = strings.TrimSuffix(period, "0m")
+	}
+	return fmt.Sprintf("%d/%s", l.Count, period)
 }
 
 // interval is the time between two events on schedule, rounded up: rounding never lets one more through.
 func (l Limit) interval() int64 {
-	return (int64(l.Period) + int64(l.Count) - 1) / int64(l.Count)
+	// The parts are divided one by one, because Period + Count - 1 may not fit.
+	interval := int64(l.Period) / int64(l.Count)
+	if int64(l.Period)%int64(l.Count) != 0 {
+		interval++
+	}
+	return min(interval, farthest)
 }
 
-// Take is one step. The stored moment and now are in Unix nanoseconds; stored is 0 for a key that was never used, and so is any
-// moment that has passed. An event that fits gives the moment to store; one that does not leaves it as it is and fits
-// after the time retryAfter, exactly. A clock that jumped back by more than all of the budget counts as a budget that is spent.
+// Take is one step. The stored moment and now are in Unix nanoseconds; stored is 0 for a key that was never used, and a moment that
+// has passed is as good as 0. An event that fits gives the next moment to store. One that does not fits after retryAfter,
+// exactly: not a nanosecond before. It leaves the stored moment as it is, with one exception, for which next is to be stored always:
+// a moment further ahead than this limit can have put it, and than clocks may differ (a minute), is from a clock that was wrong
+// or from a larger limit. It counts as a budget that is just spent, so that a clock that was set back blocks nobody for long.
 func (l Limit) Take(stored, now int64) (next int64, ok bool, retryAfter time.Duration) {
 	if l.Count <= 0 || l.Period <= 0 || l.Burst <= 0 {
 		return stored, false, math.MaxInt64
@@ -95,22 +127,25 @@ func (l Limit) Take(stored, now int64) (next int64, ok bool, retryAfter time.Dur
 	if most := int64(l.Burst - 1); most < early/interval {
 		early = interval * most
 	}
-	// No event sequence stores a moment further ahead than this: a later one is from a clock that was ahead, or from a larger limit.
-	arrival := min(max(stored, now), now+early+interval)
-	if wait := arrival - early - now; wait > 0 {
-		return arrival, false, time.Duration(wait)
+	if spent := now + early + interval; stored > spent+maxSkew {
+		stored = spent
 	}
-	return arrival + interval, true, 0
+	due := max(stored, now)
+	if wait := due - early - now; wait > 0 {
+		return stored, false, time.Duration(wait)
+	}
+	return due + interval, true, 0
 }
 
-// Divide is the share of one of n servers: never more than l, and never nothing where l allows something.
+// Divide is the share of one of n servers: an nth of the rate, to the event, and of the burst, which is at least 1.
+// A share is never more than l, and never nothing where l allows something. Its period ends at 36 years.
 func (l Limit) Divide(n int) Limit {
-	if n <= 1 || l.Count <= 0 {
+	if n <= 1 || l.Count <= 0 || l.Period <= 0 || l.Burst <= 0 {
 		return l
 	}
-	share := Limit{Count: l.Count / n, Period: l.Period, Burst: max(1, l.Burst/n)}
-	if share.Count == 0 { // fewer events than servers: one, n/Count times as rarely
-		share.Count, share.Period = 1, l.Period*time.Duration(n)/time.Duration(l.Count)
+	share := Limit{Count: l.Count, Period: farthest, Burst: max(1, l.Burst/n)}
+	if int64(n) <= farthest/int64(l.Period) {
+		share.Period = l.Period * time.Duration(n)
 	}
 	return share
 }
