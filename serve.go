@@ -112,7 +112,7 @@ func (s *server) announce(f *serveFlags, build build) {
 	s.logger.Info("serving", "version", build.Version, "listen", addressOf(s.envoy), "admin", adminAddress, "tls", f.tls.cert != "",
 		"client_certificates", f.tls.clientCA != "", "environment", f.policies.environment, "store", f.store,
 		"policy_revision", set.Revision(), "webhooks", set.Len(), "max_body", f.policies.maxBody.String(), "max_inflight_bytes", f.maxInflight.String(),
-		slog.Group("limits", "messages", limits.Messages, "message_bytes", limits.MessageBytes,
+		slog.Group("limits", "memory_bytes", limits.Bytes, "messages", limits.Messages, "message_bytes", limits.MessageBytes,
 			"connections", limits.Connections, "streams", limits.Streams, "window_bytes", limits.Window))
 	if !isLocal(f.listen) && f.tls.clientCA == "" {
 		s.logger.Warn("anybody who reaches the listener can ask: --insecure-listen", "listen", addressOf(s.envoy))
@@ -273,8 +273,8 @@ func (f *serveFlags) check() error {
 	if most := int64(1 << 30); int64(f.policies.maxBody) > most {
 		return misused("Envoy holds each body in memory as well; 25MiB is GitHub's largest", "--max-body %s is more than 1GiB", f.policies.maxBody.String())
 	}
-	// Half of the memory is for messages that are read, the other half for what is received meanwhile.
-	if least := 2 * (f.policies.maxBody + 1<<20); f.maxInflight < least {
+	// Half of the memory is for messages that are read, which take twice their size; the other half for what is received meanwhile.
+	if least := 4 * (f.policies.maxBody + 1<<20); f.maxInflight < least {
 		return misused(fmt.Sprintf("give at least %s", least.String()),
 			"--max-inflight-bytes %s is too little for deliveries of --max-body %s", f.maxInflight.String(), f.policies.maxBody.String())
 	}
