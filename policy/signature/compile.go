@@ -114,6 +114,12 @@ func (c *compiler) slot(path string, src source) int {
 		s.paths = append(s.paths, newJSONPath(src.name))
 	case formField:
 		c.header(contentType)
+	case sigField:
+		if _, position := digits(src.name); s.spec.Sig.Split == "" {
+			c.fault(path, fmt.Sprintf("%s is a part of a list, and sig has none", src), "write sig.split, and sig.kv where its parts are pairs")
+		} else if s.spec.Sig.KV == "" && !position {
+			c.fault(path, fmt.Sprintf("%s names a pair, and sig has none", src), "write sig.kv, or the position as in sig:0")
+		}
 	}
 	s.fields = append(s.fields, f)
 	return len(s.fields) - 1
@@ -154,9 +160,6 @@ func (c *compiler) template(path, text string, signed bool) template {
 			f := &s.fields[p.slot]
 			f.signed = f.signed || signed
 			f.required = f.required || signed && !p.optional
-			if p.source.kind == sigField && !s.hasSignatureParts() {
-				c.fault(path, fmt.Sprintf("{sig:%s} is a part of a list, and sig has none", clip(p.source.name)), "write sig.split, and sig.kv where its parts are pairs")
-			}
 		case formSortedPart:
 			c.header(contentType)
 		case secretPart:
@@ -172,9 +175,6 @@ func (c *compiler) template(path, text string, signed bool) template {
 	}
 	return t
 }
-
-// hasSignatureParts says whether the text of a signature has parts that {sig:k} can name.
-func (s *Scheme) hasSignatureParts() bool { return s.spec.Sig.Split != "" }
 
 // bound notes which literals part the fields of a template: those that follow a field, and after a body also those that come before one.
 func (c *compiler) bound(t template) {
@@ -252,14 +252,13 @@ func (c *compiler) signatures() {
 		if len(g.In) > 1 {
 			path = index(path, i)
 		}
-		slot, ok := c.field(path, text)
-		if !ok {
+		if strings.HasPrefix(text, "sig:") {
+			c.fault(path, "the signature cannot be a part of itself", "write header:NAME, json:PATH, form:NAME or query:NAME")
 			continue
 		}
-		if s.fields[slot].source.kind == sigField {
-			c.fault(path, "the signature cannot be a part of itself", "write header:NAME, json:PATH, form:NAME or query:NAME")
+		if slot, ok := c.field(path, text); ok {
+			s.sig.in = append(s.sig.in, slot)
 		}
-		s.sig.in = append(s.sig.in, slot)
 	}
 	if g.Numbered != "" && !headerName(g.Numbered) {
 		c.fault("sig.numbered", fmt.Sprintf("%q is not the beginning of a header's name", clip(g.Numbered)), "write X-Signature- for X-Signature-1, X-Signature-2 and so on")
@@ -342,9 +341,6 @@ func (c *compiler) timestamps() {
 		}
 		f := &s.fields[slot]
 		f.timestamp = true
-		if f.source.kind == sigField && !s.hasSignatureParts() {
-			c.fault(path, fmt.Sprintf("%s is a part of a list, and sig has none", clip(text)), "write sig.split, and sig.kv where its parts are pairs")
-		}
 		s.ts.in = append(s.ts.in, slot)
 	}
 }

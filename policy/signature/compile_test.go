@@ -47,6 +47,8 @@ func TestCompileFaults(t *testing.T) {
 		{"optional prefix", with(func(s *Spec) { s.Sig.PrefixOptional = true }), []string{"sig.prefix_optional: there is no prefix"}},
 		{"empty prefix", with(func(s *Spec) { s.Sig.Prefix = []string{""} }), []string{"sig.prefix[0]: an empty prefix"}},
 		{"part of no list", with(func(s *Spec) { s.Sign = []string{"{sig:t}.{body}"} }), []string{"sign: a part of a list, and sig has none"}},
+		{"position without a number", with(func(s *Spec) { s.Sign, s.Sig.Split = []string{"{sig:t}.{body}"}, "," }), []string{"sign: sig:t names a pair"}},
+		{"id of no list", with(func(s *Spec) { s.ID = "sig:t" }), []string{"id: a part of a list, and sig has none"}},
 		{"numbered", with(func(s *Spec) { s.Sig.Numbered = "X Sig" }), []string{"sig.numbered: not the beginning of a header's name"}},
 		{"unit", with(func(s *Spec) {
 			s.TS = TimestampSpec{In: []string{"header:X-Ts"}, Unit: "minutes"}
@@ -115,6 +117,9 @@ func TestFacts(t *testing.T) {
 		{"JSON fields of a signed body", jsonID, facts{bodySigned: true, idSigned: true, eventSigned: true}},
 		{"one template without the body", with(func(s *Spec) { s.Sign = []string{"{body}", "{header:X}"} }), facts{}},
 		{"the body in lower case", with(func(s *Spec) { s.Sign = []string{"{body|lower}"} }), facts{}},
+		{"an id in lower case", with(func(s *Spec) {
+			s.Sign, s.ID = []string{"{header:X-Id|lower} {body}"}, "header:X-Id"
+		}), facts{bodySigned: true}},
 		{"the body's digest", with(func(s *Spec) { s.Sign = []string{"{body|sha512b64}"} }), facts{bodySigned: true}},
 		{"sorted form", forms, facts{bodySigned: true}},
 		{"one field of a form", formF, facts{}},

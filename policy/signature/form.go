@@ -115,9 +115,3 @@ func appendSortedQuery(dst []byte, pairs []pair) []byte {
 	}
 	return dst
 }
-
-// sortPairs sorts the fields of a form by name and value, and leaves equal ones in once.
-func sortPairs(pairs []pair) []pair {
-	slices.SortFunc(pairs, comparePairs)
-	return slices.Compact(pairs)
-}

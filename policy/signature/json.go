@@ -145,6 +145,16 @@ func textValue(raw []byte) jsonValue {
 	return jsonValue{text: text, state: jsonText}
 }
 
+// below is the set of those paths whose next step is a key or an index.
+func (s *jsonScanner) below(active uint64, depth int, step []byte) (set uint64) {
+	for i, p := range s.paths {
+		if active&(1<<i) != 0 && len(p) > depth && p[depth] == string(step) {
+			set |= 1 << i
+		}
+	}
+	return set
+}
+
 func (s *jsonScanner) object(active uint64, depth int) bool {
 	s.set(active, depth, jsonValue{state: jsonOther})
 	s.space()
@@ -160,12 +170,11 @@ func (s *jsonScanner) object(active uint64, depth int) bool {
 		}
 		var below uint64
 		if active != 0 {
-			key, _ := unescape(raw)
-			s.each(active, func(i int, p jsonPath) {
-				if len(p) > depth && p[depth] == key {
-					below |= 1 << i
-				}
-			})
+			if bytes.IndexByte(raw, '\\') >= 0 {
+				key, _ := unescape(raw)
+				raw = []byte(key)
+			}
+			below = s.below(active, depth, raw)
 			s.each(below&seen, func(i int, _ jsonPath) { s.values[i].duplicate = true })
 			seen |= below
 		}
@@ -190,11 +199,8 @@ func (s *jsonScanner) list(active uint64, depth int) bool {
 		for {
 			var below uint64
 			if active != 0 {
-				s.each(active, func(i int, p jsonPath) {
-					if len(p) > depth && p[depth] == strconv.Itoa(items) {
-						below |= 1 << i
-					}
-				})
+				var index [20]byte
+				below = s.below(active, depth, strconv.AppendInt(index[:0], int64(items), 10))
 			}
 			if !s.value(below, depth+1) {
 				return false

@@ -18,6 +18,7 @@ import (
 
 // Key is a secret or public key prepared for one scheme. It may be used by many goroutines at once.
 type Key struct {
+	family family
 	// material is the secret of a plain hash, which stands in its template, or a static token.
 	material []byte
 	// token is the SHA-256 of a static token.
@@ -87,7 +88,7 @@ func (s *Scheme) NewKey(secret []byte) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Key{}
+	k := &Key{family: s.alg.family}
 	switch s.alg.family {
 	case tokenFamily:
 		k.material, k.token = key, sha256.Sum256(key)

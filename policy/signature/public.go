@@ -32,7 +32,7 @@ func (s *Scheme) NewPublicKey(text []byte) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Key{public: public}, nil
+	return &Key{family: publicKeyFamily, public: public}, nil
 }
 
 func (s *Scheme) publicKey(text []byte) (crypto.PublicKey, error) {

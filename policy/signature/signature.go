@@ -1,4 +1,13 @@
 // Package signature verifies and makes webhook signatures by schemes that are data.
+//
+// A Spec says in a small language what a sender signs, with what algorithm, and where signature, timestamp and delivery id stand. Compile
+// turns it into a Scheme, with every fault of the Spec at once; Preset gives those of known senders. A Scheme prepares Keys, and a
+// Verification decides about one Delivery in steps, so that the caller can tell what is wrong: Parse (nothing is missing or ill-formed),
+// Matches (a signature is right under this key), Fresh (the timestamp is within its tolerance).
+//
+// What holds for every scheme: the algorithm comes from the Spec and never from the delivery; the body is verified as it lies, in segments;
+// all bytes of a signature count and are compared in constant time; what can be read in two ways (a header or a JSON key twice, a delimiter
+// inside a field that it ends, base64 that is not canonical) is refused. The common schemes verify without allocating.
 package signature
 
 // Header is one header field. Name is in lower case.

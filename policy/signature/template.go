@@ -57,13 +57,16 @@ type part struct {
 	optional bool
 }
 
+// covers says whether nothing of the part's text can change without changing the template's.
+func (p *part) covers() bool { return p.filter == noFilter || p.filter.digest() }
+
 // template is a text with parts of the delivery in it, such as "{sig:t}.{body}".
 type template []part
 
 // has says whether a part of this kind is there as it is or as a digest.
 func (t template) has(kind partKind) bool {
 	for _, p := range t {
-		if p.kind == kind && (p.filter == noFilter || p.filter.digest()) {
+		if p.kind == kind && p.covers() {
 			return true
 		}
 	}
@@ -73,7 +76,7 @@ func (t template) has(kind partKind) bool {
 // hasField says whether the text of a source is there as it is or as a digest.
 func (t template) hasField(s source) bool {
 	for _, p := range t {
-		if p.kind == fieldPart && p.source == s {
+		if p.kind == fieldPart && p.source == s && p.covers() {
 			return true
 		}
 	}

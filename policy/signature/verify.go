@@ -21,7 +21,7 @@ type Verification struct {
 	headers []headerValue // by slot of Scheme.headers
 	fields  []fieldValue  // by slot of Scheme.fields
 	json    []jsonValue   // by slot of Scheme.paths
-	form    []pair
+	form    []pair        // sorted
 	query   []pair
 
 	body, jsonBody, formBody, queryPairs progress
@@ -32,7 +32,7 @@ type Verification struct {
 	ends       []int    // where each ends in decoded
 
 	stamp   stamp
-	stamped bool
+	stamped int // slot of the field that holds the stamp, -1 for none
 
 	matched int // the template that matched, -1 for none
 	sums    []keyedSum
@@ -116,7 +116,7 @@ func (v *Verification) Reset() {
 	v.headers, v.fields, v.json, v.form, v.query = v.headers[:0], v.fields[:0], v.json[:0], v.form[:0], v.query[:0]
 	v.texts, v.candidates, v.decoded, v.ends, v.sums = v.texts[:0], v.candidates[:0], v.decoded[:0], v.ends[:0], v.sums[:0]
 	v.body, v.jsonBody, v.formBody, v.queryPairs, v.checks = notTried, notTried, notTried, notTried, notTried
-	v.stamp, v.stamped, v.matched = stamp{}, false, -1
+	v.stamp, v.stamped, v.matched = stamp{}, -1, -1
 	v.joined, v.scratch, v.scratch2 = keep(v.joined), keep(v.scratch), keep(v.scratch2)
 	v.digests.have256, v.digests.have512 = false, false
 }
@@ -372,7 +372,7 @@ func (v *Verification) readTimestamp() Failure {
 		if !ok || ts.unit == rfc3339Unit && f.cuttable() && !zoned(text) {
 			return TimestampMalformed
 		}
-		v.stamp, v.stamped = at, true
+		v.stamp, v.stamped = at, slot
 		return None
 	}
 	if ts.optional {
@@ -412,7 +412,7 @@ func (v *Verification) readSigned() Failure {
 			return fault
 		}
 		for _, literal := range f.bounds {
-			if strings.Contains(text, literal) && !(f.timestamp && v.stamped) { // a date is of one form
+			if strings.Contains(text, literal) && slot != v.stamped { // a date is of one form
 				return fault
 			}
 		}
@@ -582,6 +582,7 @@ func (v *Verification) readForm() bool {
 		ok := len(body) == 0
 		if !ok && h.count == 1 && isForm(h.value) {
 			v.form, ok = appendPairs(v.form, string(body))
+			slices.SortFunc(v.form, comparePairs)
 		}
 		v.formBody = progressOf(ok)
 	}
@@ -607,12 +608,12 @@ func (v *Verification) queryText() string {
 // Matches says whether any signature of the delivery is right under k. It compares every candidate with the sum of every template, so
 // that its time does not tell which one is right.
 func (v *Verification) Matches(k *Key) bool {
-	if v.scheme == nil || k == nil || len(v.ends) == 0 {
+	if v.scheme == nil || k == nil || k.family != v.scheme.alg.family || len(v.ends) == 0 {
 		return false
 	}
 	switch v.scheme.alg.family {
 	case tokenFamily:
-		return v.anyCandidate(k.token[:])
+		return v.anyCandidate(k.token[:]) && v.checksHold()
 	case publicKeyFamily:
 		return v.matchesPublic(k) && v.checksHold()
 	}
@@ -713,9 +714,11 @@ func (v *Verification) appendPart(dst []byte, p *part) ([]byte, bool) {
 		dst = appendSortedQuery(dst, slices.Clone(v.query))
 	case formSortedPart:
 		ok = v.readForm()
-		for _, f := range sortPairs(slices.Clone(v.form)) {
-			dst = append(dst, f.name...)
-			dst = append(dst, f.value...)
+		for i, f := range v.form {
+			if i == 0 || f != v.form[i-1] {
+				dst = append(dst, f.name...)
+				dst = append(dst, f.value...)
+			}
 		}
 	default:
 		dst = v.appendURL(dst, p.kind)
@@ -854,7 +857,7 @@ func (v *Verification) render(dst []byte, t template) ([]byte, bool) {
 // MessageID is the identity of the signed message under k: of the template that matched, or of the first one before a match. A static
 // token has none.
 func (v *Verification) MessageID(k *Key) MessageID {
-	if v.scheme == nil || v.scheme.IsToken() || k == nil || len(v.ends) == 0 {
+	if v.scheme == nil || v.scheme.IsToken() || k == nil || k.family != v.scheme.alg.family || len(v.ends) == 0 {
 		return MessageID{}
 	}
 	template := max(v.matched, 0)
@@ -870,7 +873,7 @@ func (v *Verification) MessageID(k *Key) MessageID {
 
 // Timestamp is when the delivery says it was sent. A time that is not signed is not told.
 func (v *Verification) Timestamp() (t time.Time, ok bool) {
-	if !v.stamped {
+	if v.scheme == nil || v.stamped < 0 {
 		return time.Time{}, false
 	}
 	return v.stamp.time(), true
@@ -879,7 +882,7 @@ func (v *Verification) Timestamp() (t time.Time, ok bool) {
 // Fresh says whether the timestamp is within tolerance of now, either way and inclusive, compared in the timestamp's own unit. Where the
 // scheme lets the timestamp be absent, an absent one is fresh.
 func (v *Verification) Fresh(now time.Time, tolerance time.Duration) bool {
-	if !v.stamped {
+	if v.scheme == nil || v.stamped < 0 {
 		return v.scheme != nil && v.scheme.ts.optional
 	}
 	return v.stamp.fresh(now, tolerance)

@@ -380,6 +380,25 @@ func TestPartlyReadTokens(t *testing.T) {
 	}
 }
 
+// TestForeignKeys gives a scheme the keys of others.
+func TestForeignKeys(t *testing.T) {
+	for _, spec := range []Spec{plainHex, tokens} {
+		s := compile(t, spec)
+		d := &Delivery{Headers: headers("x-sig: "+hexMAC(body), "x-token: secret"), Body: [][]byte{[]byte(body)}}
+		for _, other := range []Spec{with(func(s *Spec) { s.Alg = "hmac-sha512" }), with(func(s *Spec) { s.Alg, s.Sign = "hash-sha256", []string{"{secret}{body}"} }), bearer, plainHex} {
+			var v Verification
+			if f := s.Parse(&v, d); f != None {
+				t.Fatal(f)
+			}
+			k := key(t, compile(t, other), "secret")
+			if got, want := v.Matches(k), spec.Alg == other.Alg; got != want {
+				t.Errorf("%s with a key for %s: matches %v, want %v", spec.Alg, other.Alg, got, want)
+			}
+			v.MessageID(k)
+		}
+	}
+}
+
 // TestReuse decides all vectors in one Verification, twice over, as a fresh one does.
 func TestReuse(t *testing.T) {
 	var reused Verification
