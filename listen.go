@@ -23,26 +23,26 @@ func listen(address string) (net.Listener, error) {
 	return l, nil
 }
 
-// checkAddress refuses what cannot be listened at.
-func checkAddress(flag, address string) error {
-	path, unix := strings.CutPrefix(address, "unix:")
-	_, _, err := net.SplitHostPort(address)
-	switch {
-	case unix && strings.HasPrefix(path, "@"):
-		return misused("give a path: its folder and mode say who may connect", "--%s %q is an abstract socket, which everybody on this machine may connect to", flag, address)
-	case unix && path == "", !unix && err != nil:
-		return misused("write it as 127.0.0.1:9001 or unix:/run/hookauthz/authz.sock", "--%s %q is no address to listen at", flag, address)
-	}
-	return nil
-}
-
-// isLocal says whether only this machine can reach an address: a unix socket, or loopback.
-func isLocal(address string) bool {
-	if strings.HasPrefix(address, "unix:") {
-		return true
+// resolve turns an address to listen at into one that needs no look-up any more, and says whether only this machine can reach it: a
+// unix socket, or loopback.
+func resolve(flag, address string) (resolved string, local bool, err error) {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		switch {
+		case path == "":
+			return "", false, misused("write it as unix:/run/hookauthz/authz.sock", "--%s %q is no address to listen at", flag, address)
+		case strings.HasPrefix(path, "@"):
+			return "", false, misused("give a path: its folder and mode say who may connect", "--%s %q is an abstract socket, which everybody on this machine may connect to", flag, address)
+		}
+		return address, true, nil
 	}
 	a, err := net.ResolveTCPAddr("tcp", address)
-	return err == nil && a.IP.IsLoopback()
+	if err == nil && address == "" {
+		err = errors.New("it is empty")
+	}
+	if err != nil {
+		return "", false, misused("write it as 127.0.0.1:9001 or unix:/run/hookauthz/authz.sock", "--%s %q is no address to listen at: %w", flag, address, err)
+	}
+	return a.String(), a.IP.IsLoopback(), nil
 }
 
 // socketMode lets the group connect as well: Envoy often runs as another user.

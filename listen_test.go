@@ -113,22 +113,31 @@ func TestCloseKeepsTheSocketOfAnother(t *testing.T) {
 	conn.Close()
 }
 
-func TestIsLocal(t *testing.T) {
-	for address, want := range map[string]bool{
-		"127.0.0.1:9001":    true,
-		"127.9.9.9:9001":    true,
-		"localhost:9001":    true,
-		"[::1]:9001":        true,
-		"unix:/run/a.sock":  true,
-		":9001":             false,
-		"0.0.0.0:9001":      false,
-		"[::]:9001":         false,
-		"192.0.2.1:9001":    false,
-		"10.0.0.1:9001":     false,
-		"no.such.invalid:1": false,
+func TestResolve(t *testing.T) {
+	for _, c := range []struct {
+		address, resolved string
+		local             bool
+	}{
+		{"127.0.0.1:9001", "127.0.0.1:9001", true},
+		{"127.9.9.9:9001", "127.9.9.9:9001", true},
+		{"localhost:9001", "127.0.0.1:9001", true},
+		{"[::1]:9001", "[::1]:9001", true},
+		{"[::ffff:127.0.0.1]:9001", "127.0.0.1:9001", true},
+		{"unix:/run/a.sock", "unix:/run/a.sock", true},
+		{":9001", ":9001", false},
+		{"0.0.0.0:9001", "0.0.0.0:9001", false},
+		{"[::]:9001", "[::]:9001", false},
+		{"192.0.2.1:9001", "192.0.2.1:9001", false},
+		{"10.0.0.1:9001", "10.0.0.1:9001", false},
 	} {
-		if got := isLocal(address); got != want {
-			t.Errorf("isLocal(%q) = %v, want %v", address, got, want)
+		resolved, local, err := resolve("listen", c.address)
+		if err != nil || resolved != c.resolved || local != c.local {
+			t.Errorf("resolve(%q) = %q, local %t, %v; want %q, local %t", c.address, resolved, local, err, c.resolved, c.local)
+		}
+	}
+	for _, address := range []string{"", "9001", "unix:", "unix:@abstract", "127.0.0.1", "no.such.invalid:9001", "127.0.0.1:99999"} {
+		if resolved, _, err := resolve("listen", address); err == nil {
+			t.Errorf("resolve(%q) = %q, want an error", address, resolved)
 		}
 	}
 }

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hookauthz/hookauthz/extauthz"
+	"github.com/hookauthz/hookauthz/extauthz/admin"
+	"github.com/hookauthz/hookauthz/policy"
+	"github.com/hookauthz/hookauthz/policy/store"
+	"github.com/hookauthz/hookauthz/reload"
+)
+
+// server is serve with everything opened and nothing running.
+type server struct {
+	logger   *slog.Logger
+	policies *policies
+	watcher  *reload.Watcher
+	checks   *extauthz.Server
+	envoy    net.Listener
+	admin    net.Listener // nil: off
+	config   admin.Config
+}
+
+func serve(ctx context.Context, p process, f *serveFlags) error {
+	signals := make(chan os.Signal, 4)
+	p.signals(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	s, err := newServer(p, f)
+	if err != nil {
+		return err
+	}
+	return s.run(ctx, signals)
+}
+
+// newServer loads the policies and opens the listeners.
+func newServer(p process, f *serveFlags) (*server, error) {
+	logger := newLogger(p.stderr, f.logLevel.value, f.logFormat.value)
+	build := thisBuild()
+	metrics := extauthz.NewMetrics(build.Version)
+	s := &server{logger: logger, policies: &policies{
+		dir:     f.policies.dir,
+		options: f.policies.options(p, policy.TolerateMissingSecrets),
+		metrics: metrics,
+		logger:  logger,
+		now:     p.now,
+	}}
+	// The watcher is there before the policies are loaded, so that it misses no change of theirs.
+	s.watcher = reload.New(reload.Config{Dir: f.policies.dir, Files: s.policies.secretFiles, Changed: s.policies.changed, Logger: logger})
+
+	memory := store.NewMemory(store.MemoryConfig{})
+	metrics.WatchStore(func() []extauthz.StoreStats {
+		var stats []extauthz.StoreStats
+		for _, kind := range memory.Stats() {
+			stats = append(stats, extauthz.StoreStats(kind))
+		}
+		return stats
+	})
+	err := s.policies.start(policy.EngineConfig{Store: metrics.Store(memory), AllowStringBody: f.allowStringBody})
+	if err != nil {
+		return nil, err
+	}
+	security, err := f.tls.load(logger, p.now)
+	if err != nil {
+		return nil, err
+	}
+	engine := s.policies.engine
+	s.checks = extauthz.NewServer(extauthz.Config{
+		Decider:          engine,
+		Settler:          engine,
+		Logger:           logger,
+		Metrics:          metrics,
+		Now:              p.now,
+		TLS:              security,
+		MaxBody:          int64(f.policies.maxBody),
+		MaxInflightBytes: int64(f.maxInflight),
+		Drain:            f.drain,
+	})
+	s.config = admin.Config{Registry: metrics.Registry, Pprof: f.pprof}
+
+	if s.envoy, err = listen(f.listen); err != nil {
+		return nil, err
+	}
+	if f.admin != "off" {
+		if s.admin, err = listen(f.admin); err != nil {
+			s.envoy.Close()
+			return nil, err
+		}
+	}
+	s.announce(f, build)
+	return s, nil
+}
+
+// announce logs what this server is and how it is bounded.
+func (s *server) announce(f *serveFlags, build build) {
+	adminAddress := "off"
+	if s.admin != nil {
+		adminAddress = addressOf(s.admin)
+	}
+	set, limits := s.policies.engine.Set(), s.checks.Limits()
+	s.logger.Info("serving", "version", build.Version, "listen", addressOf(s.envoy), "admin", adminAddress, "tls", f.tls.cert != "",
+		"client_certificates", f.tls.clientCA != "", "environment", f.policies.environment, "store", f.store,
+		"policy_revision", set.Revision(), "webhooks", set.Len(), "max_body", f.policies.maxBody.String(), "max_inflight_bytes", f.maxInflight.String(),
+		slog.Group("limits", "memory_bytes", limits.Bytes, "messages", limits.Messages, "message_bytes", limits.MessageBytes,
+			"connections", limits.Connections, "streams", limits.Streams, "window_bytes", limits.Window))
+	if !f.listenLocal && f.tls.clientCA == "" {
+		s.logger.Warn("anybody who reaches the listener can ask: --insecure-listen", "listen", addressOf(s.envoy))
+	}
+	if f.allowStringBody {
+		s.logger.Warn("bodies that arrive as text are accepted: --allow-string-body")
+	}
+	if f.pprof && !f.adminLocal {
+		s.logger.Warn("profiles can be read by anybody who reaches the admin listener: --pprof", "admin", adminAddress)
+	}
+}
+
+// addressOf is where a listener listens, as --listen takes it.
+func addressOf(l net.Listener) string {
+	if a := l.Addr(); a.Network() == "unix" {
+		return "unix:" + a.String()
+	}
+	return l.Addr().String()
+}
+
+// run serves until a signal or ctx ends it, or a part fails. A second signal does not wait for the checks in flight.
+func (s *server) run(ctx context.Context, signals <-chan os.Signal) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- s.runParts(ctx, stop) }()
+	for {
+		select {
+		case err := <-ended:
+			if err == nil {
+				s.logger.Info("stopped")
+			}
+			return err
+		case received := <-signals:
+			switch {
+			case received == syscall.SIGHUP:
+				s.logger.Info("loading the policies again", "signal", received.String())
+				s.watcher.Reload()
+			case ctx.Err() != nil:
+				return failed("", "ended by a second signal while stopping: checks in flight were cut off")
+			default:
+				s.logger.Info("stopping", "signal", received.String())
+				stop()
+			}
+		}
+	}
+}
+
+// runParts runs every part until ctx ends and waits for all of them. A part that fails calls stop.
+func (s *server) runParts(ctx context.Context, stop func()) error {
+	defer stop()
+	s.config.Ready = func() error {
+		if ctx.Err() != nil {
+			return errors.New("draining")
+		}
+		return nil
+	}
+	// The admin listener outlives the checks, so that draining can be seen.
+	outer, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	var parts sync.WaitGroup
+	parts.Go(func() { s.watcher.Run(outer) })
+	var adminFailure error
+	if s.admin != nil {
+		parts.Go(func() {
+			adminFailure = admin.Serve(outer, s.admin, s.config)
+			stop()
+		})
+	}
+	failure := s.checks.Serve(ctx, s.envoy)
+	end()
+	parts.Wait()
+	return errors.Join(failure, adminFailure)
+}
+
+func newLogger(w io.Writer, level, format string) *slog.Logger {
+	var l slog.Level
+	// The flag takes only levels that this understands.
+	_ = l.UnmarshalText([]byte(level))
+	options := &slog.HandlerOptions{Level: l}
+	if format == "text" {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+// load reads the files; nil where TLS is off.
+func (f *tlsFlags) load(logger *slog.Logger, now func() time.Time) (*tls.Config, error) {
+	if f.cert == "" {
+		return nil, nil
+	}
+	return extauthz.TLSFiles{Cert: f.cert, Key: f.key, ClientCA: f.clientCA, ClientNames: f.clientSANs}.Load(logger, now)
+}
