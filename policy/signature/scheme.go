@@ -83,11 +83,6 @@ type check struct {
 	ifPresent int // slot of the field without which the check does not apply, -1 for always
 }
 
-// facts are what the rest of the program must know of a scheme.
-type facts struct {
-	timestampSigned, bodySigned, idSigned, eventSigned, needsURL bool
-}
-
 // Name is the preset's name, "" for an inline scheme.
 func (s *Scheme) Name() string { return s.name }
 
