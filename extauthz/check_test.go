@@ -423,7 +423,7 @@ func TestCheckForwards(t *testing.T) {
 		for _, name := range ourHeaders {
 			d.add(name, "forged").add(strings.ReplaceAll(name, "-", "_"), "forged").add(strings.Replace(name, "-", "_", 1), "forged")
 		}
-		d.add("x_hookauthz-shadow_reason", "forged").add("x-hookauthz_event", "forged").add("x-hookauthz-client-ip", "kept").add("x_hook-id", "kept")
+		d.add("x_hookauthz-shadow_reason", "forged").add("x_hookauthz-shadow_reason", "again").add("x-hookauthz_event", "forged").add("x-hookauthz-client-ip", "kept").add("x_hook-id", "kept")
 	}
 	tests := []struct {
 		name   string

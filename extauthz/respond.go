@@ -56,7 +56,14 @@ func respond(d *policy.Decision, r *policy.Request) *authv3.CheckResponse {
 // sent, a denial with its status. Anything else is our own fault, and denied.
 func checked(d policy.Decision) policy.Decision {
 	switch {
+	case d.Outcome == policy.Allow && d.Reason == policy.Shadow:
+		// What would have happened otherwise is a denial or an answer, and never our own fault, which shadow mode does not soften.
+		if d.Shadow.Answers() || (d.Shadow != policy.InternalError && !d.Shadow.Allows()) {
+			return d
+		}
 	case d.Outcome == policy.Allow && d.Reason.Allows():
+		return d
+	case d.Outcome == policy.Answer && d.Reason == policy.Handshake && d.Status == 404: // what Fitbit wants to hear of a wrong code
 		return d
 	case d.Outcome == policy.Answer && d.Reason.Answers() && d.Status >= 200 && d.Status <= 208 && utf8.Valid(d.Reply.Body) && printable(d.Reply.ContentType):
 		return d
