@@ -80,7 +80,8 @@ func only(list []policy.Header, name string) (value string, found bool) {
 	return value, found
 }
 
-// body takes the bytes and what is known of them. Only Envoy's own word that nothing was cut makes them whole.
+// body takes the bytes and what is known of them. Only Envoy's own word that nothing was cut makes them whole. Bytes and a text at once
+// are nothing that Envoy sends.
 func body(r *policy.Request, http *authv3.AttributeContext_HttpRequest) {
 	partial, buffered := only(r.Headers, partialBodyHeader)
 	whole := buffered && partial == "false"
@@ -95,7 +96,7 @@ func body(r *policy.Request, http *authv3.AttributeContext_HttpRequest) {
 	switch {
 	case len(r.Body) == 0 && !present:
 		r.BodyState = policy.NoBody
-	case !whole:
+	case !whole, len(raw) > 0 && text != "":
 		r.BodyState = policy.PartialBody
 	case len(raw) == 0 && text != "":
 		r.BodyState = policy.TextBody
