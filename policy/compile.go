@@ -62,6 +62,7 @@ type Webhook struct {
 	failuresUnlimited bool
 	limits            []limit
 	replay            replay
+	handshakes        handshakes
 	onStoreFailure    storeFailureSpec
 	logShare          int
 }
@@ -601,16 +602,6 @@ func (c *compiler) outcome(r *replaySpec) {
 			c.fault("replay.reservation", fmt.Sprintf("a reservation of %s does not fit the window of %s", w.replay.reservation, w.replay.window),
 				"write a duration from 1s up to the window, and at least the timeout of Envoy's route")
 		}
-	}
-}
-
-func (c *compiler) handshake() {
-	h := &c.doc.spec.Handshake
-	if v := h.VerifyToken; v != nil && (v.Env == "") == (v.File == "") {
-		c.fault("handshake.verifyToken", "the verify token has no single source", "write env: NAME or file: PATH")
-	}
-	if h.Enabled {
-		c.warn("handshake.enabled", fmt.Sprintf("the scheme %s has no unsigned handshake", c.webhook.schemeName), "delete handshake")
 	}
 }
 

@@ -101,6 +101,7 @@ type check struct {
 	verification signature.Verification
 	values       []string // of one header
 	take         Take
+	matchedKey   *signature.Key
 	recorded     bool // take has been written and must be released unless the decision is an allow
 
 	explaining bool
@@ -132,11 +133,13 @@ func (c *check) decide() Decision {
 	if c.refused("policy", reason) ||
 		c.refused("paused", c.paused()) ||
 		c.refused("source", c.source()) ||
+		c.refused("handshake", c.unsignedHandshake()) ||
 		c.refused("method", c.method()) ||
 		c.refused("content-type", c.contentType()) ||
 		c.refused("upgrade", c.upgrade()) ||
 		c.refused("body", c.body()) ||
-		c.refused("signature", c.signature()) {
+		c.refused("signature", c.signature()) ||
+		c.refused("signed handshake", c.signedHandshake()) {
 		return c.d
 	}
 	c.identify()
@@ -157,8 +160,11 @@ var softReasons = [reasonCount]bool{
 // refused takes the result of a step and reports whether the decision is made. In shadow mode a soft reason only goes on record.
 func (c *check) refused(step string, r Reason) bool {
 	c.explain(step, r)
-	if r == OK {
+	switch r {
+	case OK:
 		return false
+	case Handshake: // answered: the decision says how
+		return true
 	}
 	if c.webhook != nil && c.webhook.shadow && softReasons[r] {
 		if !c.shadowed() {
@@ -393,7 +399,7 @@ var failures = map[signature.Failure]Reason{
 
 func (c *check) verify() Reason {
 	w, r := c.webhook, c.request
-	c.delivery = signature.Delivery{Method: r.Method, Path: r.Path, PublicURL: w.publicURL, Headers: r.Headers, Merged: r.Merged, Body: r.Body}
+	c.readDelivery()
 	if f := w.scheme.Parse(&c.verification, &c.delivery); f != signature.None {
 		return failures[f] // a failure without a reason is our own fault, which is the zero value
 	}
@@ -412,6 +418,13 @@ func (c *check) verify() Reason {
 		}
 		return SignatureMismatch
 	}
+	for _, h := range w.handshakes.oracles {
+		if h.Forbids(&c.verification) {
+			c.note("the message looks like a challenge of %s, whose signature can be had for the asking", h.Spec().Provider)
+			return SignatureMalformed
+		}
+	}
+	c.matchedKey = match.key
 	c.d.SecretVersion = match.name
 	if c.explaining {
 		c.note("version %q matches", match.name)
@@ -420,6 +433,12 @@ func (c *check) verify() Reason {
 		return TimestampOutOfTolerance
 	}
 	return OK
+}
+
+// readDelivery gives the signature package its view of the request.
+func (c *check) readDelivery() {
+	r := c.request
+	c.delivery = signature.Delivery{Method: r.Method, Path: r.Path, PublicURL: c.webhook.publicURL, Headers: r.Headers, Merged: r.Merged, Body: r.Body}
 }
 
 // matchVersion tries every version in force, those after a match too, so that time does not tell which one matched.

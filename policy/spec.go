@@ -144,7 +144,8 @@ type replaySpec struct {
 }
 
 type handshakeSpec struct {
-	Enabled     bool             `yaml:"enabled" doc:"Answer the provider's unsigned handshakes."`
+	Enabled     *bool            `yaml:"enabled" doc:"true: answer the provider's unsigned handshakes too. false: answer none. Absent: only those that arrive signed."`
+	Provider    string           `yaml:"provider" doc:"Name of the handshake, for a provider without a preset."`
 	VerifyToken *verifyTokenSpec `yaml:"verifyToken" doc:"The token that the provider repeats in its handshake."`
 }
 
