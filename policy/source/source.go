@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/gaissmai/bart"
@@ -53,7 +54,7 @@ type Config struct {
 	// ByHops takes an element of x-forwarded-for by its place instead: the one before TrustedHops proxies and the peer, which Envoy appends.
 	ByHops      bool
 	TrustedHops int
-	// Header is the name, in lower case, for HeaderValue.
+	// Header is the name for HeaderValue.
 	Header string
 }
 
@@ -64,7 +65,10 @@ type Resolver struct {
 }
 
 // NewResolver compiles a Config.
-func NewResolver(c Config) *Resolver { return &Resolver{config: c, trusted: NewSet(c.TrustedProxies)} }
+func NewResolver(c Config) *Resolver {
+	c.Header = strings.ToLower(c.Header)
+	return &Resolver{config: c, trusted: NewSet(c.TrustedProxies)}
+}
 
 // Header is the name, in lower case, of the header that Client wants the values of; empty for the peer.
 func (r *Resolver) Header() string {
@@ -80,6 +84,8 @@ func (r *Resolver) Header() string {
 // Why an address is unknown, in words for an explanation. None holds what a client sent.
 var (
 	errNoPeer     = errors.New("the connection has no peer address")
+	errZone       = errors.New("the address of the peer has a zone")
+	errNoPlace    = errors.New("no place for the client's address is configured")
 	errAllTrusted = errors.New("every element of x-forwarded-for is a trusted proxy")
 	errTooFew     = errors.New("x-forwarded-for has fewer elements than there are trusted hops")
 	errUnreadable = errors.New("an element of x-forwarded-for on the way is not an address")
@@ -88,24 +94,28 @@ var (
 	errUntrusted  = errors.New("the header with the client's address was not set by a trusted proxy")
 )
 
-// Client is the address of the client, given the peer of Envoy's connection and the values of Header in their order.
-// The error says why it cannot be told.
+// Client is the address of the client, given the peer of Envoy's connection (the zero Addr for a pipe) and the values of Header in their
+// order. The error says why it cannot be told; the address is the zero one then.
 func (r *Resolver) Client(peer netip.Addr, values []string) (netip.Addr, error) {
-	if !peer.IsValid() || peer.Zone() != "" {
-		return netip.Addr{}, errNoPeer
-	}
 	peer = peer.Unmap()
 	switch {
 	case r.config.From == HeaderValue:
 		return r.fromHeader(peer, values)
+	case !peer.IsValid():
+		return netip.Addr{}, errNoPeer
+	case peer.Zone() != "":
+		return netip.Addr{}, errZone
+	case r.config.From == Peer:
+		return peer, nil
 	case r.config.From == XForwardedFor && r.config.ByHops:
 		return r.byHops(values)
 	case r.config.From == XForwardedFor:
 		return r.byProxies(peer, values)
 	}
-	return peer, nil
+	return netip.Addr{}, errNoPlace
 }
 
+// fromHeader believes the header that only Envoy writes whoever the peer is, and any other one only where a trusted proxy delivers it.
 func (r *Resolver) fromHeader(peer netip.Addr, values []string) (netip.Addr, error) {
 	if r.config.Header != EnvoyHeader && !r.trusted.Contains(peer) {
 		return netip.Addr{}, errUntrusted
@@ -121,23 +131,23 @@ func (r *Resolver) fromHeader(peer netip.Addr, values []string) (netip.Addr, err
 }
 
 // byHops is Envoy's rule for xff_num_trusted_hops with use_remote_address: Envoy appends the peer as the last element, and each trusted
-// hop appended the one before. With no hops it is the peer that Envoy appended.
+// hop appended the one before. With no hops it is the peer that Envoy appended. What a trusted hop wrote must be readable,
+// or its place is not certain. A pipe has no address that Envoy could append, so there the places would be off by one.
 func (r *Resolver) byHops(values []string) (netip.Addr, error) {
 	list := forwarded{values: values}
-	for range r.config.TrustedHops {
-		if _, ok := list.next(); !ok {
+	for hop := 0; ; hop++ {
+		element, ok := list.next()
+		if !ok {
 			return netip.Addr{}, errTooFew
 		}
+		address, err := ParseAddr(element)
+		if err != nil {
+			return netip.Addr{}, errUnreadable
+		}
+		if hop >= r.config.TrustedHops {
+			return address, nil
+		}
 	}
-	element, ok := list.next()
-	if !ok {
-		return netip.Addr{}, errTooFew
-	}
-	address, err := ParseAddr(element)
-	if err != nil {
-		return netip.Addr{}, errUnreadable
-	}
-	return address, nil
 }
 
 // byProxies walks from the peer through x-forwarded-for, from the right, for as long as the address in hand is a trusted proxy: it is
@@ -184,25 +194,34 @@ func (f *forwarded) next() (element string, ok bool) {
 
 var errNotAddress = errors.New("not an IP address")
 
-// ParseAddr reads an address as proxies write it: a port and brackets are stripped, IPv4 in IPv6 is folded, a zone is refused.
+// ParseAddr reads an address as proxies write it: "192.0.2.7", "192.0.2.7:443", "2001:db8::1", "[2001:db8::1]" or "[2001:db8::1]:443".
+// The port is dropped and IPv4 in IPv6 is folded. A zone is refused: it means something on one machine only.
 func ParseAddr(s string) (netip.Addr, error) {
-	address, err := netip.ParseAddr(s)
-	if err != nil && strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
-		if address, err = netip.ParseAddr(s[1 : len(s)-1]); err == nil && !address.Is6() {
+	host, bracketed := s, false
+	if inside, ok := strings.CutPrefix(s, "["); ok {
+		var rest string
+		if host, rest, ok = strings.Cut(inside, "]"); !ok || rest != "" && !isPort(rest) {
 			return netip.Addr{}, errNotAddress
 		}
-	}
-	if err != nil {
-		withPort, portErr := netip.ParseAddrPort(s)
-		if portErr != nil {
+		bracketed = true
+	} else if colon := strings.IndexByte(s, ':'); colon >= 0 && colon == strings.LastIndexByte(s, ':') {
+		if !isPort(s[colon:]) {
 			return netip.Addr{}, errNotAddress
 		}
-		address = withPort.Addr()
+		host = s[:colon]
 	}
-	if address.Zone() != "" {
+	address, err := netip.ParseAddr(host)
+	if err != nil || address.Zone() != "" || bracketed && !address.Is6() {
 		return netip.Addr{}, errNotAddress
 	}
 	return address.Unmap(), nil
+}
+
+// isPort reports whether s is a colon and a port.
+func isPort(s string) bool {
+	digits, ok := strings.CutPrefix(s, ":")
+	_, err := strconv.ParseUint(digits, 10, 16)
+	return ok && err == nil
 }
 
 // ParsePrefix reads a range or a lone address, which is a range of one. IPv4 in IPv6 is folded; zones and host bits are errors.
@@ -211,29 +230,30 @@ func ParsePrefix(s string) (netip.Prefix, error) {
 	if len(shown) > 64 {
 		shown = shown[:64] + "..."
 	}
-	fail := fmt.Errorf("%q is not an address or a range", shown)
 	if !strings.Contains(s, "/") {
 		address, err := netip.ParseAddr(s)
 		if err != nil || address.Zone() != "" {
-			return netip.Prefix{}, fail
+			return netip.Prefix{}, fmt.Errorf("%q is not an address or a range", shown)
 		}
 		address = address.Unmap()
 		return netip.PrefixFrom(address, address.BitLen()), nil
 	}
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
-		return netip.Prefix{}, fail
-	}
-	if p.Addr().Is4In6() {
-		if p.Bits() < 96 {
-			return netip.Prefix{}, fail
-		}
-		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		return netip.Prefix{}, fmt.Errorf("%q is not an address or a range", shown)
 	}
 	if p.Masked() != p {
-		return netip.Prefix{}, fmt.Errorf("%q has host bits set; the range is %s", shown, p.Masked())
+		return netip.Prefix{}, fmt.Errorf("%q has host bits set; the range is %s", shown, fold(p.Masked()))
 	}
-	return p, nil
+	return fold(p), nil
+}
+
+// fold makes IPv4 in IPv6 IPv4. A range that holds more than the IPv4 addresses stays as it is.
+func fold(p netip.Prefix) netip.Prefix {
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p
 }
 
 // Set is a set of addresses. It never changes. The zero value, and nil, hold nothing.
@@ -246,13 +266,15 @@ type Set struct {
 func NewSet(prefixes []netip.Prefix) *Set {
 	s := &Set{n: len(prefixes)}
 	for _, p := range prefixes {
-		s.table.Insert(p)
+		s.table.Insert(fold(p))
 	}
 	return s
 }
 
-// Contains reports whether an address is in the set.
-func (s *Set) Contains(a netip.Addr) bool { return s != nil && s.n > 0 && s.table.Contains(a.Unmap()) }
+// Contains reports whether an address is in the set. IPv4 in IPv6 is folded; an address with a zone is in no set.
+func (s *Set) Contains(a netip.Addr) bool {
+	return s != nil && s.n > 0 && a.Zone() == "" && s.table.Contains(a.Unmap())
+}
 
 // Len is the number of prefixes that the set was made of.
 func (s *Set) Len() int {
