@@ -41,6 +41,7 @@ func Compile(s Spec) (*Scheme, []Fault) {
 type compiler struct {
 	scheme *Scheme
 	faults []Fault
+	full   bool // the fault of too many fields is told once
 }
 
 func (c *compiler) fault(field, problem, fix string) {
@@ -102,7 +103,10 @@ func (c *compiler) slot(path string, src source) int {
 		return at
 	}
 	if len(s.fields) == maxFields {
-		c.fault(path, fmt.Sprintf("the scheme reads more than %d fields", maxFields), "write fewer")
+		if !c.full {
+			c.full = true
+			c.fault(path, fmt.Sprintf("the scheme reads more than %d fields", maxFields), "write fewer")
+		}
 		return 0
 	}
 	f := field{source: src, header: -1, path: -1}

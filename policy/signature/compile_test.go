@@ -1,6 +1,7 @@
 package signature
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -31,6 +32,28 @@ func TestCompileFaults(t *testing.T) {
 		{"header name", with(func(s *Spec) { s.Sign = []string{"{header:X Y}"} }), []string{`sign: "X Y" is not the name of a header`}},
 		{"JSON path", with(func(s *Spec) { s.Sign = []string{"{json:a..b}"} }), []string{`sign: "a..b" is not a path`}},
 		{"segment", with(func(s *Spec) { s.Sign = []string{"{opt:a|b}"} }), []string{`sign: the optional segment "a|b" does not have four fields`}},
+		{"segment's filter", with(func(s *Spec) { s.Sign = []string{"{opt:a|header:x|md5|b}"} }), []string{`sign: no filter is named "md5"`}},
+		{"segment's source", with(func(s *Spec) { s.Sign = []string{"{opt:a|x||b}"} }), []string{`sign: "x" is not a source`}},
+		{"too many fields", with(func(s *Spec) {
+			for i := range 2 {
+				text := ""
+				for j := range 40 {
+					text += fmt.Sprintf("{header:x%d}", 40*i+j)
+				}
+				s.Check = append(s.Check, CheckSpec{A: text, B: "{body}"})
+			}
+		}), []string{"check[1].a: more than 64 fields"}},
+		{"pairs parted as the list is", with(func(s *Spec) { s.Sig.Split, s.Sig.KV, s.Sig.Pick = ",", ",", "v1" }), []string{`sig.kv: "," is not what stands between`}},
+		{"source of a timestamp", with(func(s *Spec) { s.TS = TimestampSpec{In: []string{"x"}, Unit: "s"} }), []string{`ts.in: "x" is not a source`}},
+		{"format without a year", with(func(s *Spec) {
+			s.TS = TimestampSpec{In: []string{"header:X-Ts"}, Unit: "strptime:%H"}
+			s.Sign = []string{"{header:X-Ts}.{body}"}
+		}), []string{`ts.unit: the format "%H" cannot be read back`}},
+		{"format with a word of the package time", with(func(s *Spec) {
+			s.TS = TimestampSpec{In: []string{"header:X-Ts"}, Unit: "strptime:%Y PM"}
+			s.Sign = []string{"{header:X-Ts}.{body}"}
+		}), []string{`ts.unit: the format "%Y PM" cannot be read back`}},
+		{"long name", with(func(s *Spec) { s.Sign = []string{"{" + strings.Repeat("x", 100) + "}"} }), []string{"sign: " + strings.Repeat("x", 80) + `..." is not a source`}},
 		{"secret of an HMAC", with(func(s *Spec) { s.Sign = []string{"{secret}{body}"} }), []string{"sign: {secret} has no place here"}},
 		{"hash without its secret", with(func(s *Spec) { s.Alg = "hash-sha256" }), []string{"sign: can be made by anybody"}},
 		{"too many templates", with(func(s *Spec) { s.Sign = strings.Split(strings.Repeat("{body} ", 9), " ") }), []string{"sign: more than 8 templates"}},

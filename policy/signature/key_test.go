@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
+	"math/big"
 	"strings"
 	"testing"
 )
@@ -89,6 +90,7 @@ func TestNewPublicKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	small := &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 511, 1), E: 65537}
 	der := func(k any) []byte {
 		b, err := x509.MarshalPKIXPublicKey(k)
 		if err != nil {
@@ -127,6 +129,7 @@ func TestNewPublicKey(t *testing.T) {
 		{"RSA PKCS #1", "kick", asPEM("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(&rsaKey.PublicKey)), ""},
 		{"Ed25519 for RSA", "kick", b64(der(edPublic)), "not one of rsa-sha256"},
 		{"RSA for Ed25519", "discord", asPEM("PUBLIC KEY", der(&rsaKey.PublicKey)), "not one of ed25519"},
+		{"RSA of 512 bits", "kick", asPEM("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(small)), "has 512 bits and at least 1024"},
 		{"private key", "discord", asPEM("PRIVATE KEY", private), "a private key stands where"},
 		{"empty", "discord", " \n", "the public key is empty"},
 		{"nonsense", "discord", "s3cr3t", "neither PEM nor base64 DER nor a raw key"},

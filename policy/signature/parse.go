@@ -314,11 +314,11 @@ func (v *Verification) only() bool {
 				return false
 			}
 		case formField:
-			if _, count := one(v.form, src.name); count > 1 {
+			_, count := one(v.form, src.name)
+			if count > 1 {
 				return false
-			} else {
-				fields += count
 			}
+			fields += count
 		}
 	}
 	return len(v.scheme.only) == 0 || v.formBody != done || fields == len(v.form)

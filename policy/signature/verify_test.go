@@ -3,6 +3,7 @@ package signature
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -83,6 +84,12 @@ var (
 	positional   = Spec{Alg: "hmac-sha256", Sign: []string{"{sig:0}.{body}"}, Sig: SigSpec{In: []string{"header:X-Sig"}, Split: ",", DropFirst: true, Enc: "hex"},
 		TS: TimestampSpec{In: []string{"sig:0"}, Unit: "ms"}}
 	zoned3339 = Spec{Alg: "hmac-sha256", Sign: []string{"{header:X-Ts}.{body}"}, Sig: SigSpec{In: []string{"header:X-Sig"}, Enc: "hex"}, TS: TimestampSpec{In: []string{"header:X-Ts"}, Unit: "rfc3339"}}
+	filters   = Spec{Alg: "hmac-sha256", Sign: []string{"{header:X|sha256hex} {header:X|sha256raw} {header:X|sha512b64} {header:X|lower} {body|sha256raw} {body|sha512b64} {body|lower}"}, Sig: SigSpec{In: []string{"header:X-Sig"}, Enc: "hex"}}
+	sometimes = Spec{Alg: "hmac-sha256", Sign: []string{"{body}"}, Sig: SigSpec{In: []string{"header:X-Sig"}, Enc: "hex"},
+		Check: []CheckSpec{{A: "{header:X-Digest}", B: "{body|sha256hex}", IfPresent: "header:X-Digest"}}}
+	late = Spec{Alg: "hmac-sha256", Sign: []string{"{header:X-Ts}.{body}"}, Sig: SigSpec{In: []string{"header:X-Sig"}, Enc: "hex"},
+		TS: TimestampSpec{In: []string{"header:X-Ts"}, Unit: "s", Optional: true}}
+	sorted    = Spec{Alg: "hmac-sha256", Sign: []string{"{query.sorted}"}, Sig: SigSpec{In: []string{"header:X-Sig"}, Enc: "hex"}}
 	oneItem   = Spec{Alg: "hmac-sha256", Sign: []string{"{json:items.0.id}"}, Sig: SigSpec{In: []string{"header:X-Sig"}, Enc: "hex"}, Only: []string{"json:items"}}
 	onlyForm  = Spec{Alg: "hmac-sha256", Sign: []string{"{form:p}"}, Sig: SigSpec{In: []string{"form:s"}, Enc: "hex"}, Only: []string{"form:p", "form:s"}}
 	bodySig   = Spec{Alg: "hmac-sha256", Sign: []string{"{json:s.t}{json:s.n}"}, Sig: SigSpec{In: []string{"json:s.sig"}, Enc: "hex"}, TS: TimestampSpec{In: []string{"json:s.t"}, Unit: "s"}}
@@ -99,6 +106,9 @@ func TestDecide(t *testing.T) {
 	now := time.Unix(1000000000, 0)
 	missing, malformed, noTime, badTime := Missing.String(), Malformed.String(), TimestampMissing.String(), TimestampMalformed.String()
 	good := hexMAC(body)
+	sum, sum512, bodySum, bodySum512 := sha256.Sum256([]byte("Hé")), sha512.Sum512([]byte("Hé")), sha256.Sum256([]byte(body)), sha512.Sum512([]byte(body))
+	base64Of := base64.StdEncoding.EncodeToString
+	filteredText := hex.EncodeToString(sum[:]) + " " + string(sum[:]) + " " + base64Of(sum512[:]) + " hé " + string(bodySum[:]) + " " + base64Of(bodySum512[:]) + " " + body
 	stamped := hexMAC("1000000000." + body)
 	listed := "v1," + base64MAC("id.1000000000."+body)
 	long := strings.Repeat("a", 5000)
@@ -266,6 +276,20 @@ func TestDecide(t *testing.T) {
 		{"date with a zone", zoned3339, headers("x-sig: "+hexMAC("2001-09-09T01:46:40.5Z."+body), "x-ts: 2001-09-09T01:46:40.5Z"), "", "", false, verdictValid},
 		{"date cut at its fraction", zoned3339, headers("x-sig: "+hexMAC("2001-09-09T01:46:40.5Z."+body), "x-ts: 2001-09-09T01:46:40"), "5Z." + body, "", false, badTime},
 
+		{"filters", filters, headers("x: Hé", "x-sig: "+hexMAC(filteredText)), "", "", false, verdictValid},
+		{"filter of another text", filters, headers("x: HÉ", "x-sig: "+hexMAC(filteredText)), "", "", false, verdictMismatch},
+		{"check of what is there", sometimes, headers("x-sig: "+good, "x-digest: "+digest), "", "", false, verdictValid},
+		{"check of what is there fails", sometimes, headers("x-sig: "+good, "x-digest: "+digest[1:]), "", "", false, verdictMismatch},
+		{"check of what is there twice", sometimes, headers("x-sig: "+good, "x-digest: "+digest, "x-digest: "+digest), "", "", false, verdictMismatch},
+		{"check of what is not there", sometimes, headers("x-sig: " + good), "", "", false, verdictValid},
+		{"optional timestamp that is signed", late, headers("x-sig: " + hexMAC("."+body)), "", "", false, noTime},
+		{"query sorted", sorted, headers("x-sig: " + hexMAC("a=1&a=0&b=+%26")), "", "/?b=%20%26&a=1&&a=0", false, verdictValid},
+		{"query that cannot be read", sorted, headers("x-sig: " + hexMAC("a=%25")), "", "/?a=%", false, malformed},
+		{"form with too many fields", forms, headers("x-sig: "+hexMAC(""), form), strings.Repeat("a=1&", maxPairs+1), "", false, malformed},
+		{"no JSON for the guard", oneItem, headers("x-sig: " + hexMAC("7")), `{"items":[{"id":7}]`, "", false, malformed},
+		{"field of the guard twice", onlyForm, headers(form), "p=1&s=" + hexMAC("1") + "&s=" + hexMAC("1"), "", false, malformed},
+		{"query field that cannot be read", opts, headers("x-sig: ts=1,v1=" + hexMAC("ts:1;")), "", "/?%=1", false, malformed},
+
 		{"one item", oneItem, headers("x-sig: " + hexMAC("7")), `{"items":[{"id":7}]}`, "", false, verdictValid},
 		{"an item rides along", oneItem, headers("x-sig: " + hexMAC("7")), `{"items":[{"id":7},{"id":8}]}`, "", false, malformed},
 		{"a list rides along", oneItem, headers("x-sig: " + hexMAC("7")), `{"items":[{"id":7}],"items":[{"id":8}]}`, "", false, malformed},
@@ -364,6 +388,45 @@ func TestFailedParseNeverMatches(t *testing.T) {
 	}
 	if v.Matches(k) || v.Fresh(time.Unix(1000000000, 0), time.Hour) {
 		t.Error("matches without its timestamp")
+	}
+}
+
+// TestNoPublicURL is our own fault, which must not pass.
+func TestNoPublicURL(t *testing.T) {
+	s := compile(t, with(func(s *Spec) { s.Sign = []string{"{url}{body}"} }))
+	d := &Delivery{Path: "/", Headers: headers("x-sig: " + hexMAC(body)), Body: [][]byte{[]byte(body)}}
+	if got := decide(s, d, []*Key{key(t, s, "secret")}, nil, 0); got != Malformed.String() {
+		t.Errorf("got %q, want %q", got, Malformed)
+	}
+}
+
+func TestTimestamp(t *testing.T) {
+	s := compile(t, pairs)
+	var v Verification
+	if _, ok := v.Timestamp(); ok {
+		t.Error("the zero value has a timestamp")
+	}
+	d := &Delivery{Headers: headers("x-sig: t=1000000000,v1=" + hexMAC(body)), Body: [][]byte{[]byte(body)}}
+	if f := s.Parse(&v, d); f != None {
+		t.Fatal(f)
+	}
+	if got, ok := v.Timestamp(); !ok || !got.Equal(time.Unix(1000000000, 0)) {
+		t.Errorf("got %v, %v", got, ok)
+	}
+}
+
+// TestMemoryIsGivenBack keeps no buffer of a large body.
+func TestMemoryIsGivenBack(t *testing.T) {
+	s := compile(t, jsonID)
+	large := []byte(`{"a":{"id":1},"b":"` + strings.Repeat("x", 2*maxKept) + `"}`)
+	d := &Delivery{Headers: headers("x-sig: " + hexMAC("1::"+string(large))), Body: [][]byte{large[:10], large[10:]}}
+	var v Verification
+	if f := s.Parse(&v, d); f != None || !v.Matches(key(t, s, "secret")) {
+		t.Fatalf("parsed with %v, or no match", f)
+	}
+	v.Reset()
+	if kept := cap(v.joined) + cap(v.scratch) + cap(v.scratch2); kept > 3*maxKept {
+		t.Errorf("%d bytes are kept", kept)
 	}
 }
 
