@@ -141,8 +141,9 @@ func traceID(list []policy.Header) string {
 	parent, _ := only(list, "traceparent")
 	version, rest, _ := strings.Cut(parent, "-")
 	trace, rest, _ := strings.Cut(rest, "-")
-	span, flags, _ := strings.Cut(rest, "-")
-	if !isHex(version, 2) || version == "ff" || !isHex(trace, 32) || isZero(trace) || !isHex(span, 16) || isZero(span) || len(flags) < 2 || !isHex(flags[:2], 2) {
+	span, rest, _ := strings.Cut(rest, "-")
+	flags, _, more := strings.Cut(rest, "-") // a version of later years may have more
+	if !isHex(version, 2) || version == "ff" || !isHex(trace, 32) || isZero(trace) || !isHex(span, 16) || isZero(span) || !isHex(flags, 2) || (more && version == "00") {
 		return ""
 	}
 	return trace
