@@ -345,15 +345,11 @@ func hex4(b []byte) (r rune, ok bool) {
 		return 0, false
 	}
 	for _, c := range b[:4] {
-		r <<= 4
-		switch {
-		case '0' <= c && c <= '9':
-			r |= rune(c - '0')
-		case 'a' <= c|0x20 && c|0x20 <= 'f':
-			r |= rune(c | 0x20 - 'a' + 10)
-		default:
+		n, ok := nibble(c)
+		if !ok {
 			return 0, false
 		}
+		r = r<<4 | rune(n)
 	}
 	return r, true
 }
