@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
@@ -56,7 +55,7 @@ func (s *Server) receive(ctx context.Context, taken *int64) (*authv3.CheckReques
 		return nil, errTooLarge
 	}
 	n := int(size)
-	if !s.claim(ctx, footprint(n)) {
+	if bytes := footprint(n); !s.memory.tryTake(bytes) && !s.memory.take(ctx, bytes) {
 		return nil, errBusy
 	}
 	*taken = footprint(n)
@@ -66,19 +65,6 @@ func (s *Server) receive(ctx context.Context, taken *int64) (*authv3.CheckReques
 	}
 	m := new(authv3.CheckRequest)
 	return m, proto.Unmarshal(data, m)
-}
-
-// claim takes memory from the budget. It waits for half of the time that is left, so that Envoy still gets an answer.
-func (s *Server) claim(ctx context.Context, bytes int64) bool {
-	if s.memory.tryTake(bytes) {
-		return true
-	}
-	if end, bounded := ctx.Deadline(); bounded {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/2)
-		defer cancel()
-	}
-	return s.memory.take(ctx, bytes)
 }
 
 // readFull reads n bytes in small parts: what is not read yet stays within the stream's window.
