@@ -57,33 +57,37 @@ func (b *buckets) spend(wanted []policy.Bucket, now int64) {
 	}
 }
 
-// makeRoom forgets idle buckets among the next few, which costs nothing, and where there is no room even so the one of them that is nearest to being idle.
+// few is how many buckets are looked at for each that is new: more than one, so that idle ones do not pile up.
+const few = 8
+
+// makeRoom forgets the idle buckets among the next few, which costs nothing. Where there is no room even so it forgets the one that is nearest to being idle.
 func (b *buckets) makeRoom(now int64) {
-	const few = 8
-	soonest := -1
 	for range min(few, len(b.all)) {
-		if b.hand >= len(b.all) {
-			b.hand = 0
+		if i := b.next(); b.all[i].stored <= now {
+			b.forget(i)
+			b.hand = i // another stands there now
 		}
-		if b.all[b.hand].stored <= now {
-			if soonest == len(b.all)-1 {
-				soonest = b.hand // where forget moves it
-			}
-			b.forget(b.hand)
-			if len(b.all) == 0 {
-				return
-			}
-			continue
-		}
-		if soonest < 0 || b.all[b.hand].stored < b.all[soonest].stored {
-			soonest = b.hand
-		}
-		b.hand++
 	}
-	if len(b.all) >= b.most {
-		b.forget(soonest)
-		b.evicted++
+	if len(b.all) < b.most {
+		return
 	}
+	soonest := b.next()
+	for range min(few, len(b.all)) - 1 {
+		if i := b.next(); b.all[i].stored < b.all[soonest].stored {
+			soonest = i
+		}
+	}
+	b.forget(soonest)
+	b.evicted++
+}
+
+// next is the place that the hand has come to.
+func (b *buckets) next() int {
+	if b.hand >= len(b.all) {
+		b.hand = 0
+	}
+	b.hand++
+	return b.hand - 1
 }
 
 // forget moves the last bucket to where this one was.

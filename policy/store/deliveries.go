@@ -293,7 +293,7 @@ type slab struct {
 	fresh  place // the next that was never used
 }
 
-const chunkLen = 128
+const chunkLen = 8192 / 56 // the records that fit what the allocator gives for 8 KiB
 
 func (s *slab) at(p place) *record { return &s.chunks[p/chunkLen][p%chunkLen] }
 

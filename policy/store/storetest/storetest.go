@@ -24,6 +24,7 @@ func Run(t *testing.T, open func(t *testing.T) policy.Store) {
 			tt.run(&fixture{T: t, store: open(t), endpoint: t.Name(), now: start})
 		})
 	}
+	t.Run("laws", func(t *testing.T) { laws(t, open(t)) })
 }
 
 var start = time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC)
@@ -51,12 +52,12 @@ type fixture struct {
 
 func (f *fixture) pass(d time.Duration) { f.now = f.now.Add(d) }
 
-// take fills in the moment and the endpoint.
+// take fills in the moment and the endpoint. It is for any goroutine.
 func (f *fixture) take(t policy.Take) policy.Taken {
 	f.Helper()
 	taken, err := f.store.Take(f.Context(), f.filled(&t))
 	if err != nil {
-		f.Fatalf("take: %v", err)
+		f.Errorf("take: %v", err)
 	}
 	return taken
 }
@@ -97,7 +98,7 @@ func (f *fixture) reserve(t policy.Take) policy.Token {
 func (f *fixture) release(t policy.Take) {
 	f.Helper()
 	if err := f.store.Release(f.Context(), f.filled(&t)); err != nil {
-		f.Fatalf("release: %v", err)
+		f.Errorf("release: %v", err)
 	}
 }
 
@@ -583,6 +584,30 @@ var tests = []struct {
 		f.want(retry, policy.Taken{Retry: true})
 		f.want(delivery(a), duplicate)
 		f.release(retry)
+		f.want(delivery(a), taken)
+	}},
+	{"release: a stream that is taken again is remembered from then on", func(f *fixture) {
+		t := *f.filled(&policy.Take{Messages: messages(a), Window: window, Stream: "s"})
+		f.want(t, taken)
+		f.release(t)
+		f.pass(policy.StreamWindow / 2)
+		t.Time = f.now
+		f.want(t, taken)
+		f.pass(policy.StreamWindow - time.Millisecond)
+		t.Time = f.now
+		f.want(t, policy.Taken{Retry: true})
+		f.pass(time.Millisecond)
+		t.Time = f.now
+		f.want(t, duplicate)
+	}},
+	{"release: a peek is no retry that was told anything", func(f *fixture) {
+		first := *f.filled(&policy.Take{Messages: messages(a), Window: window, Stream: "s"})
+		f.want(first, taken)
+		f.pass(time.Second)
+		peek := first
+		peek.Time, peek.Peek = f.now, true
+		f.want(peek, policy.Taken{Retry: true})
+		f.release(first)
 		f.want(delivery(a), taken)
 	}},
 	{"concurrency: never one over the limit", func(f *fixture) {
