@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -16,7 +17,7 @@ import (
 const redacted = "[redacted]"
 
 // Value is a secret. It prints as "[redacted]" in every way that fmt, log/slog and the encoders know; only Reveal gives its bytes.
-// The bytes are held by a function, so that printing a struct around it, which reaches unexported fields, shows an address.
+// The bytes are held by a function, because printing a struct around a Value goes by reflection, past its methods: that shows an address.
 type Value struct{ reveal func() []byte }
 
 // New holds a copy of b.
@@ -35,6 +36,8 @@ func (v Value) Reveal() []byte {
 
 // Empty reports whether there is nothing in it.
 func (v Value) Empty() bool { return len(v.Reveal()) == 0 }
+
+// What follows is how printers and encoders ask for a text.
 
 func (Value) String() string               { return redacted }
 func (Value) GoString() string             { return redacted }
@@ -67,58 +70,80 @@ func (s Source) Path(r Ref) string {
 // Read is the secret that a Ref names. A file loses one trailing newline. What is empty, or holds nothing but white space, is an error.
 // Errors name the variable or the file and never what is in it.
 func (s Source) Read(r Ref) (Value, error) {
-	if r.Env != "" {
-		lookup := s.LookupEnv
-		if lookup == nil {
-			lookup = os.LookupEnv
-		}
-		text, ok := lookup(r.Env)
-		switch {
-		case !ok:
-			return Value{}, fmt.Errorf("the environment variable %q is not set", r.Env)
-		case len(bytes.TrimSpace([]byte(text))) == 0:
-			return Value{}, fmt.Errorf("the environment variable %q is empty", r.Env)
-		}
-		return New([]byte(text)), nil
+	switch {
+	case (r.Env == "") == (r.File == ""):
+		return Value{}, errors.New("a secret stands in either an environment variable or a file")
+	case r.Env != "":
+		return s.readEnv(r.Env)
 	}
-	data, err := readFile(s.Path(r))
+	return s.readFile(r)
+}
+
+func (s Source) readEnv(name string) (Value, error) {
+	lookup := s.LookupEnv
+	if lookup == nil {
+		lookup = os.LookupEnv
+	}
+	text, ok := lookup(name)
+	v := New([]byte(text))
+	switch {
+	case !ok:
+		return Value{}, fmt.Errorf("the environment variable %q is not set", name)
+	case v.blank():
+		return Value{}, fmt.Errorf("the environment variable %q is empty", name)
+	}
+	return v, nil
+}
+
+func (s Source) readFile(r Ref) (Value, error) {
+	data, err := readRegular(s.Path(r))
 	if err != nil {
 		return Value{}, fmt.Errorf("the secret file %q cannot be read: %w", r.File, err)
 	}
-	if n := len(data); n > 0 && data[n-1] == '\n' {
-		data = bytes.TrimSuffix(data[:n-1], []byte("\r"))
+	if line, ok := bytes.CutSuffix(data, []byte("\n")); ok {
+		data = bytes.TrimSuffix(line, []byte("\r"))
 	}
-	if len(bytes.TrimSpace(data)) == 0 {
+	v := New(data)
+	if v.blank() {
 		return Value{}, fmt.Errorf("the secret file %q is empty", r.File)
 	}
-	return New(data), nil
+	return v, nil
 }
 
-func readFile(path string) ([]byte, error) {
-	// A pipe would block the load for ever, so its kind is looked at before it is opened.
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		var pathError *os.PathError
-		if errors.As(err, &pathError) {
-			err = pathError.Err
-		}
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, errors.New("it is not a regular file")
-	case info.Size() > maxBytes:
-		return nil, fmt.Errorf("it has more than %d bytes", maxBytes)
-	}
-	f, err := os.Open(path)
+func (v Value) blank() bool { return len(bytes.TrimSpace(v.Reveal())) == 0 }
+
+// readRegular reads a regular file of a bounded size. Its errors leave out the path, which the caller names as the policy writes it.
+func readRegular(path string) ([]byte, error) {
+	// Opening a pipe that nobody writes to would block the load for ever, but for O_NONBLOCK.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		var pathError *os.PathError
-		if errors.As(err, &pathError) {
-			err = pathError.Err
-		}
-		return nil, err
+		return nil, cause(err)
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxBytes))
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, cause(err)
+	case !info.Mode().IsRegular():
+		return nil, errors.New("it is not a regular file")
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
+	switch {
+	case err != nil:
+		return nil, cause(err)
+	case len(data) > maxBytes:
+		return nil, fmt.Errorf("it has more than %d bytes", maxBytes)
+	}
+	return data, nil
+}
+
+// cause is err without the path that it names.
+func cause(err error) error {
+	var pathError *os.PathError
+	if errors.As(err, &pathError) {
+		return pathError.Err
+	}
+	return err
 }
 
 // Window is when a version is good: from NotBefore on, and before NotAfter. A zero moment sets no bound.
