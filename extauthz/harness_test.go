@@ -331,14 +331,42 @@ func replyOf(t testing.TB, response *authv3.CheckResponse) reply {
 
 // journal keeps log lines as JSON and can be waited for.
 type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
+	mu      sync.Mutex
+	text    bytes.Buffer
+	written chan struct{} // closed at the next line, if anybody waits for it
 }
 
 func (j *journal) Write(p []byte) (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.written != nil {
+		close(j.written)
+		j.written = nil
+	}
 	return j.text.Write(p)
+}
+
+// wait waits until the journal holds part n times: a decision is logged after its reply has gone.
+func (j *journal) wait(t testing.TB, part string, n int) {
+	t.Helper()
+	patience := time.After(30 * time.Second)
+	for {
+		j.mu.Lock()
+		found := strings.Count(j.text.String(), part)
+		if j.written == nil {
+			j.written = make(chan struct{})
+		}
+		written := j.written
+		j.mu.Unlock()
+		if found >= n {
+			return
+		}
+		select {
+		case <-written:
+		case <-patience:
+			t.Fatalf("%d times %s in the log, want %d:\n%s", found, part, n, j)
+		}
+	}
 }
 
 func (j *journal) String() string {

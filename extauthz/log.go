@@ -27,8 +27,12 @@ type floodKey struct {
 	reason   policy.Reason
 }
 
-// linesPerSecond is how many equal denials are written each second.
-const linesPerSecond = 10
+const (
+	// linesPerSecond is how many equal denials are written each second.
+	linesPerSecond = 10
+	// maxShares bounds the memory of endpoints that have left the policies.
+	maxShares = 1 << 14
+)
 
 func newDecisionLog(l *slog.Logger) *decisionLog {
 	return &decisionLog{logger: l, floods: make(map[floodKey]int), allowed: make(map[string]int)}
@@ -90,11 +94,11 @@ func attributesOf(d *policy.Decision, r *policy.Request, took time.Duration) []s
 	return attributes
 }
 
-// admit reports whether the line of a decision is written. Who is verified is never a flood: the sender's limits bound it.
+// admit reports whether the line of a decision is written. A sender that is verified is known, so all of its lines are; a share of those allowed.
 func (l *decisionLog) admit(ctx context.Context, d *policy.Decision, second int64) bool {
 	verified := d.Verification == "valid"
 	switch {
-	case d.Outcome == policy.Deny && !verified:
+	case d.Outcome != policy.Allow && !verified:
 		return l.few(ctx, floodKey{d.Endpoint, d.Reason}, second)
 	case d.Outcome == policy.Allow && d.Reason == policy.Shadow && !verified:
 		return l.few(ctx, floodKey{d.Endpoint, d.Shadow}, second)
@@ -108,6 +112,9 @@ func (l *decisionLog) admit(ctx context.Context, d *policy.Decision, second int6
 func (l *decisionLog) share(endpoint string, n int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if len(l.allowed) >= maxShares {
+		clear(l.allowed)
+	}
 	seen := l.allowed[endpoint]
 	l.allowed[endpoint] = (seen + 1) % n
 	return seen == 0
@@ -118,7 +125,7 @@ func (l *decisionLog) share(endpoint string, n int) bool {
 func (l *decisionLog) few(ctx context.Context, key floodKey, second int64) bool {
 	l.mu.Lock()
 	var over map[floodKey]int
-	if second > l.second {
+	if second > l.second || second < l.second-1 { // a call may be a little late; a clock that was set back is not a call that is late
 		over = l.floods
 		l.second, l.floods = second, make(map[floodKey]int)
 	}
