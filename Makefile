@@ -23,7 +23,7 @@ test: check unit e2e manifests ## Run every test; end-to-end ones through a real
 	@echo "make test: all passed"
 
 check: .cache/bin/staticcheck-$(STATICCHECK) ## Check format and run go vet and staticcheck
-	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	@unformatted=$$(gofmt -l .); \
 	if [ -n "$$unformatted" ]; then printf 'gofmt -w is missing for:\n%s\n' "$$unformatted"; exit 1; fi
 	go vet ./... && cd deploy/test && go vet ./...
 	.cache/bin/staticcheck-$(STATICCHECK) ./...
@@ -41,7 +41,7 @@ unit: ## Run unit and property tests, with the race detector
 
 e2e: ## Run end-to-end tests; Envoy is installed into .cache/ where there is none
 	@if envoy=$$(scripts/envoy); then export HOOKAUTHZ_ENVOY="$$envoy"; fi; \
-	cd e2e && go test $(RACE) -count=1
+	cd e2e && go test $(RACE) -count=1 -timeout 20m
 
 manifests: ## Check docker-compose.yml and the Dockerfile
 	cd deploy/test && go test -count=1 ./...

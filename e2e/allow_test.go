@@ -73,7 +73,6 @@ func TestAllowed(t *testing.T) {
 				continue // HTTP/2 has no chunks
 			}
 			name := tt.name + " over HTTP/1.1"
-			reason := "ok"
 			if http2 {
 				name = tt.name + " over HTTP/2"
 				if tt.endpoint != "raw" && tt.endpoint != "gitlab" && tt.endpoint != "empty" {
@@ -82,7 +81,7 @@ func TestAllowed(t *testing.T) {
 			}
 			scenario(t, name, func(t *testing.T) {
 				d.HTTP2 = http2
-				got := passes(t, s, d, reason)
+				got := passes(t, s, d, "ok")
 				if got.Path != d.Path || got.Method != http.MethodPost {
 					t.Errorf("the application got %s %s", got.Method, got.Path)
 				}

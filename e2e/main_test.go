@@ -52,7 +52,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute) // everything may have to be compiled
 	defer cancel()
 	if binaries, err = stack.Build(ctx, root, dir); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
