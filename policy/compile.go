@@ -51,6 +51,7 @@ type Webhook struct {
 	client *source.Resolver
 	allow  *source.Set // nil: any address
 	deny   *source.Set
+	lists  []string // whose addresses count as allowed
 
 	scheme     *signature.Scheme
 	schemeName string
@@ -256,9 +257,7 @@ func (c *compiler) source() {
 	everyone("source.allow", s.Allow, "leave source.allow out to take deliveries from anywhere")
 	everyone("source.deny", s.Deny, "use pausedUntil to refuse every delivery")
 	everyone("clientAddress.trustedProxies", a.TrustedProxies, "name the addresses of the proxies: with this range anybody could claim any address")
-	for i, name := range s.Lists {
-		c.fault(fmt.Sprintf("source.lists[%d]", i), fmt.Sprintf("no address list is named %q", clip(name)), "write the addresses into source.allow")
-	}
+	c.namedLists(s.Lists)
 	if len(s.Allow) > 0 || len(s.Lists) > 0 {
 		w.allow = source.NewSet(s.Allow)
 	}

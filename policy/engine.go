@@ -36,6 +36,9 @@ type Engine struct {
 	config EngineConfig
 	set    atomic.Pointer[Set]
 	checks sync.Pool
+
+	listMu    sync.Mutex // is held while addresses are replaced
+	addresses atomic.Pointer[addresses]
 }
 
 // NewEngine makes an Engine with its first Set.
@@ -266,7 +269,7 @@ func (c *check) source() Reason {
 	if c.explaining {
 		c.note("the client is %s", address)
 	}
-	if (w.deny != nil && w.deny.Contains(address)) || (w.allow != nil && !w.allow.Contains(address)) {
+	if w.deny.Contains(address) || (w.allow != nil && !w.allow.Contains(address) && !c.listed(address)) {
 		return SourceDenied
 	}
 	return OK

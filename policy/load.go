@@ -113,11 +113,12 @@ type loader struct {
 	warnings     []Fault
 	secretFaults []Fault
 	secretFiles  []string
+	lists        map[string]*AddressList
 	shown        map[string]*file // to show the lines of faults
 }
 
 func newLoader(o LoadOptions) *loader {
-	return &loader{options: o.withDefaults(), faults: new([]Fault), shown: make(map[string]*file)}
+	return &loader{options: o.withDefaults(), faults: new([]Fault), shown: make(map[string]*file), lists: make(map[string]*AddressList)}
 }
 
 func (l *loader) secretFile(path string) {
@@ -151,7 +152,7 @@ func (l *loader) load(files []policyFile) (*Set, error) {
 
 // compile makes a Set of decoded documents. Its faults are in l.
 func (l *loader) compile(documents []*document) *Set {
-	set := &Set{byName: make(map[string]*Webhook, len(documents)), documents: documents, options: l.options}
+	set := &Set{byName: make(map[string]*Webhook, len(documents)), documents: documents, lists: l.lists, options: l.options}
 	for _, doc := range documents {
 		c := compiler{doc: doc, load: l}
 		w := c.compile()
@@ -203,6 +204,8 @@ func (l *loader) documents(roots []*node) []*document {
 				continue
 			}
 			defaults = l.defaults(root)
+		case "WebhookAddressList":
+			l.addressList(root)
 		case "WebhookPolicy":
 			policies = append(policies, root)
 		}
@@ -237,7 +240,7 @@ func (l *loader) header(root *node) string {
 			d.unknownKey(root, i, names, false)
 		}
 	}
-	kinds := []string{"WebhookPolicy", "WebhookDefaults"}
+	kinds := []string{"WebhookPolicy", "WebhookDefaults", "WebhookAddressList"}
 	switch v := root.get("apiVersion"); {
 	case v == nil:
 		root.fault("", "the document has no apiVersion", "write apiVersion: "+APIVersion)

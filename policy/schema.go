@@ -20,11 +20,14 @@ func Schema() ([]byte, error) {
 	policy.Properties["metadata"].Required = []string{"name"}
 	policy.Properties["spec"].Required = nil // the signature may come from the defaults in part
 	defaults := documentSchema("WebhookDefaults", reflect.TypeFor[defaultsSpec]())
+	list := documentSchema("WebhookAddressList", reflect.TypeFor[listSpec]())
+	list.Required = []string{"apiVersion", "kind", "metadata"}
+	list.Properties["metadata"].Required = []string{"name"}
 	root := &jsonschema.Schema{
 		Schema:      "https://json-schema.org/draft/2020-12/schema",
 		Title:       "hookauthz policy",
 		Description: "A document of a hookauthz policy file, " + APIVersion + ".",
-		OneOf:       []*jsonschema.Schema{policy, defaults},
+		OneOf:       []*jsonschema.Schema{policy, defaults, list},
 	}
 	return json.MarshalIndent(root, "", "  ")
 }

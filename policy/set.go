@@ -16,6 +16,7 @@ type Set struct {
 	policyFiles  []string
 	secretFiles  []string
 	documents    []*document
+	lists        map[string]*AddressList
 	options      LoadOptions
 }
 
@@ -81,6 +82,7 @@ func (s *Set) Reread() *Set {
 		o.Secrets = TolerateMissingSecrets
 	}
 	l := newLoader(o)
+	l.lists = s.lists
 	next := l.compile(s.documents)
 	next.revision, next.policyFiles, next.warnings = s.revision, s.policyFiles, s.warnings
 	return next
