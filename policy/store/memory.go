@@ -13,11 +13,11 @@ import (
 // MemoryConfig bounds a Memory. Every bound is for one endpoint: a noisy one cannot crowd out another. Zero values take the defaults.
 type MemoryConfig struct {
 	// MaxDeliveries is the most messages that are remembered. Beyond it Take returns policy.ErrStoreFull: a live one is never forgotten for
-	// another, because whoever could make it forgotten could replay it. Default: 1,048,576, about 100 MB.
+	// another, because whoever could make it forgotten could replay it. Default: 1,048,576, 110 MB.
 	MaxDeliveries int
-	// MaxBuckets is the most rate buckets. Beyond it the one of a few that is nearest to being idle is forgotten. Default: 262,144, about 16 MB.
+	// MaxBuckets is the most rate buckets. Beyond it the one of a few that is nearest to being idle is forgotten. Default: 262,144, 19 MB.
 	MaxBuckets int
-	// MaxStreams is the most streams that are remembered to tell Envoy's retries. Beyond it the oldest is forgotten. Default: 65,536, about 8 MB.
+	// MaxStreams is the most streams that are remembered to tell Envoy's retries. Beyond it the oldest is forgotten. Default: 65,536, 9 MB.
 	MaxStreams int
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -462,11 +463,19 @@ var fills = []struct {
 		d.Messages = append(d.Messages, message(2*i+1))
 		return d
 	}, 16 + 100},
+	{"replay while every delivery is in flight", million, func(i int) *policy.Take {
+		d := delivery(i)
+		d.Reservation = time.Minute
+		return d
+	}, 16 + 200},
 	{"rate", million, func(i int) *policy.Take { return spend(i, rate.Limit{Count: 1, Period: time.Hour, Burst: 1}) }, 100},
+	{"stream", million, func(i int) *policy.Take {
+		return &policy.Take{Time: start, Endpoint: "e", Stream: strconv.Itoa(i)}
+	}, 150},
 }
 
 func roomy() *store.Memory {
-	return store.NewMemory(store.MemoryConfig{MaxDeliveries: million, MaxBuckets: million})
+	return store.NewMemory(store.MemoryConfig{MaxDeliveries: million, MaxBuckets: million, MaxStreams: million})
 }
 
 func TestBytesPerKey(t *testing.T) {
