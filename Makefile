@@ -47,7 +47,7 @@ manifests: ## Check docker-compose.yml and the Dockerfile
 	cd deploy/test && go test -count=1 ./...
 
 demo: ## See deliveries pass and be refused at a real Envoy (ONCE=1: end after the table)
-	@go run ./demo $(if $(ONCE),-once)
+	@mkdir -p .cache/bin && go build -o .cache/bin/demo ./demo && exec .cache/bin/demo $(if $(ONCE),-once)
 
 bench: ## Measure the server's CPU per check
 	go run ./bench
