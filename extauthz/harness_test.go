@@ -312,7 +312,7 @@ func replyOf(t testing.TB, response *authv3.CheckResponse) reply {
 	out.Status = int(denied.GetStatus().GetCode())
 	headers := set(t, denied.GetHeaders())
 	out.Type, out.RetryAfter, out.Nosniff = headers["content-type"], headers["retry-after"], headers["x-content-type-options"]
-	if out.Status < 400 {
+	if out.Type != "application/json" || out.Status < 400 {
 		out.Text = denied.GetBody()
 		return out
 	}

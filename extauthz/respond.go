@@ -63,14 +63,18 @@ func checked(d policy.Decision) policy.Decision {
 		}
 	case d.Outcome == policy.Allow && d.Reason.Allows():
 		return d
-	case d.Outcome == policy.Answer && d.Reason == policy.Handshake && d.Status == 404: // what Fitbit wants to hear of a wrong code
-		return d
-	case d.Outcome == policy.Answer && d.Reason.Answers() && d.Status >= 200 && d.Status <= 208 && utf8.Valid(d.Reply.Body) && printable(d.Reply.ContentType):
+	case d.Outcome == policy.Answer && d.Reason.Answers() && answerable(d.Reason, d.Status) && utf8.Valid(d.Reply.Body) && printable(d.Reply.ContentType):
 		return d
 	case d.Outcome == policy.Deny && !d.Reason.Allows() && !d.Reason.Answers() && d.Status == d.Reason.Status():
 		return d
 	}
 	return instead(&d, policy.InternalError)
+}
+
+// answerable reports whether an answer for this reason may have this status: a good one or, of a handshake, the 404 that Fitbit wants to
+// hear of a wrong code.
+func answerable(r policy.Reason, status int) bool {
+	return (status >= 200 && status <= 208) || (r == policy.Handshake && status == 404)
 }
 
 // instead is a denial that takes the place of a decision.
