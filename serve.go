@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ type serveFlags struct {
 	// Only this machine reaches them. Known once check has resolved the addresses.
 	listenLocal, adminLocal bool
 	store                   string
+	cacheDir                string
 	tls                     tlsFlags
 	insecureListen          bool
 	maxInflight             size
@@ -68,6 +70,7 @@ Decisions and events are logged to standard error, one line each.`,
 	f.StringVar(&flags.listen, "listen", "127.0.0.1:9001", "`address` for Envoy: host:port or unix:/path")
 	f.StringVar(&flags.admin, "admin", "127.0.0.1:9002", "`address` of metrics and health: host:port, unix:/path or off")
 	f.StringVar(&flags.store, "store", "memory", "where rates and replay memory live: memory")
+	f.StringVar(&flags.cacheDir, "cache-dir", "", "existing `folder` in which fetched address lists outlive the process")
 	f.StringVar(&flags.tls.cert, "tls-cert", "", "certificate `file` (PEM); read again when it changes")
 	f.StringVar(&flags.tls.key, "tls-key", "", "key `file` of the certificate (PEM)")
 	f.StringVar(&flags.tls.clientCA, "tls-client-ca", "", "`file` with the authorities whose client certificates may connect (PEM)")
@@ -99,6 +102,11 @@ func (f *serveFlags) check() error {
 	if least := 4 * (f.policies.maxBody + 1<<20); f.maxInflight < least {
 		return misused(fmt.Sprintf("give at least %s", least.String()),
 			"--max-inflight-bytes %s is too little for deliveries of --max-body %s", f.maxInflight.String(), f.policies.maxBody.String())
+	}
+	if f.cacheDir != "" {
+		if info, err := os.Stat(f.cacheDir); err != nil || !info.IsDir() {
+			return misused("make it, or leave --cache-dir out", "--cache-dir %q is not a folder", f.cacheDir)
+		}
 	}
 	var err error
 	asked := f.listen

@@ -15,6 +15,7 @@ import (
 	"github.com/hookauthz/hookauthz/extauthz"
 	"github.com/hookauthz/hookauthz/extauthz/admin"
 	"github.com/hookauthz/hookauthz/policy"
+	"github.com/hookauthz/hookauthz/policy/fetch"
 	"github.com/hookauthz/hookauthz/policy/store"
 	"github.com/hookauthz/hookauthz/reload"
 )
@@ -25,6 +26,7 @@ type server struct {
 	policies *policies
 	watcher  *reload.Watcher
 	checks   *extauthz.Server
+	lists    *fetch.Refresher
 	envoy    net.Listener
 	admin    net.Listener // nil: off
 	config   admin.Config
@@ -72,6 +74,7 @@ func newServer(p process, f *serveFlags) (*server, error) {
 		return nil, err
 	}
 	engine := s.policies.engine
+	s.lists = newRefresher(engine, f.cacheDir, metrics.Lists(), logger, p.now)
 	s.checks = extauthz.NewServer(extauthz.Config{
 		Decider:          engine,
 		Settler:          engine,
@@ -171,6 +174,7 @@ func (s *server) runParts(ctx context.Context, stop func()) error {
 	defer end()
 	var parts sync.WaitGroup
 	parts.Go(func() { s.watcher.Run(outer) })
+	parts.Go(func() { s.lists.Run(outer) })
 	var adminFailure error
 	if s.admin != nil {
 		parts.Go(func() {

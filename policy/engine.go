@@ -477,7 +477,7 @@ func (c *check) failureBudget(peek bool) (over bool, after time.Duration) {
 	if w.failuresUnlimited {
 		return false, 0
 	}
-	bucket := [1]Bucket{{Key: addressKey("failures", c.d.ClientAddress), Limit: w.failures}}
+	bucket := [1]Bucket{{Key: addressKey("failures", "", c.d.ClientAddress), Limit: w.failures}}
 	taken, err := c.engine.config.Local.Take(c.ctx, &Take{Time: c.request.Time, Endpoint: w.name, Buckets: bucket[:], Peek: peek})
 	if err != nil {
 		return peek, time.Second // a token is not compared while nothing counts the tries
@@ -533,10 +533,10 @@ func (c *check) fillTake() {
 func (c *check) bucketKey(l *limit) Key {
 	switch l.by {
 	case "clientAddress":
-		return addressKey(l.name, c.d.ClientAddress)
+		return addressKey("limit", l.name, c.d.ClientAddress)
 	case "header":
 		value, _, _ := c.header(l.header)
-		return hashKey("header", l.name, l.header, value)
+		return hashKey("limit by header", l.name, l.header, value)
 	}
 	return l.key
 }
@@ -562,7 +562,7 @@ func (c *check) taken(t Taken) Reason {
 		}
 		return RateLimited
 	}
-	c.recorded = !t.Retry && !t.Duplicate
+	c.recorded = !t.Duplicate
 	c.d.Duplicate = t.Duplicate
 	if t.Token != (Token{}) {
 		c.d.Reservation = hex.EncodeToString(t.Token[:])
@@ -631,7 +631,7 @@ func hashKey(parts ...string) Key {
 }
 
 // addressKey names the bucket of a sender: an IPv4 address, or the /64 that one IPv6 sender has.
-func addressKey(limit string, a netip.Addr) Key {
+func addressKey(kind, name string, a netip.Addr) Key {
 	bytes := source.Bucket(a).As16()
-	return hashKey("address", limit, string(bytes[:]))
+	return hashKey(kind, name, string(bytes[:]))
 }

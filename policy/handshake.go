@@ -116,7 +116,7 @@ func (c *check) unsignedHandshake() Reason {
 		if !ok {
 			continue
 		}
-		bucket := [1]Bucket{{Key: addressKey("handshake", c.d.ClientAddress), Limit: handshakeRate}}
+		bucket := [1]Bucket{{Key: addressKey("handshake", "", c.d.ClientAddress), Limit: handshakeRate}}
 		taken, err := c.engine.config.Local.Take(c.ctx, &Take{Time: c.request.Time, Endpoint: w.name, Buckets: bucket[:]})
 		switch {
 		case err != nil:

@@ -26,14 +26,15 @@ type Bucket struct {
 
 // Take asks a store, in one step, whether a delivery was seen before and whether it is within its limits.
 //
-// The delivery is looked up first. A duplicate that is not to be tagged writes nothing and spends nothing. Then all
-// limits are tested; one that is spent refuses the delivery, and nothing is written. Then everything is written.
+// The delivery is looked up first. A duplicate that is in flight, or is not to be tagged, writes nothing and spends nothing. Then all
+// limits are tested; one that is spent refuses the delivery, and nothing is written but what rate.Limit.Take corrects in a moment that
+// cannot be. Then everything is written. The keys of its buckets are distinct.
 type Take struct {
 	// Time is the moment of the decision. A shared store may use its own clock instead.
 	Time     time.Time
 	Endpoint string
 	// Stream is Envoy's id of the stream; empty where there is none. A second Take of the same endpoint, stream and messages
-	// within StreamWindow is a retry: it gets the first one's answer, writes nothing and spends nothing.
+	// within StreamWindow is a retry: it gets the first one's answer and spends nothing, and the record is its own to release from then on.
 	Stream string
 	// Messages identify the signed message, one for each live secret. Any that is remembered makes a duplicate. None: no replay memory.
 	Messages []signature.MessageID
