@@ -41,7 +41,7 @@ unit: ## Run unit and property tests, with the race detector
 
 e2e: ## Run end-to-end tests; Envoy is installed into .cache/ where there is none
 	@if envoy=$$(scripts/envoy); then export HOOKAUTHZ_ENVOY="$$envoy"; fi; \
-	cd e2e && go test $(RACE) -count=1 -timeout 20m
+	cd e2e && go test $(RACE) -count=1 -parallel 4 -timeout 20m
 
 manifests: ## Check docker-compose.yml and the Dockerfile
 	cd deploy/test && go test -count=1 ./...
