@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,6 +27,7 @@ type Metrics struct {
 	inFlight      prometheus.Gauge
 	outcomes      *prometheus.CounterVec
 	refused       prometheus.Counter
+	refusedCalls  prometheus.Counter
 	panics        prometheus.Counter
 	storeDuration *prometheus.HistogramVec
 	storeErrors   *prometheus.CounterVec
@@ -33,12 +35,11 @@ type Metrics struct {
 	reloads       *prometheus.CounterVec
 	reloadSuccess prometheus.Gauge
 	reloadTime    prometheus.Gauge
-	info          *prometheus.GaugeVec
-	available     *prometheus.GaugeVec
-	notAfter      *prometheus.GaugeVec
+	inForce       *policyCollector
 
-	mu        sync.Mutex // guards endpoints
-	endpoints []string
+	mu       sync.Mutex // guards what follows
+	counted  []string   // endpoints of the policies in force, sorted
+	departed []string   // those that left them at the last change
 }
 
 // NewMetrics makes the metrics in a registry of their own.
@@ -65,6 +66,7 @@ func NewMetrics(version string) *Metrics {
 		inFlight:      gauge("checks_in_flight", "Checks that are under way."),
 		outcomes:      counter("outcomes_total", "Entries of Envoy's access log, by what they did to a reservation.", "result"),
 		refused:       count("connections_refused_total", "Connections that were closed at once because there were too many."),
+		refusedCalls:  count("calls_refused_total", "Checks that were refused without an answer because there were too many."),
 		panics:        count("panics_total", "Checks in which the server failed by its own fault and denied."),
 		storeDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hookauthz_store_duration_seconds", Help: "Time of store calls.", Buckets: seconds}, []string{"op"}),
 		storeErrors:   counter("store_errors_total", "Store calls that gave no verdict.", "op"),
@@ -72,14 +74,12 @@ func NewMetrics(version string) *Metrics {
 		reloads:       counter("policy_reloads_total", "Loads of the policy folder, by result.", "result"),
 		reloadSuccess: gauge("policy_reload_success", "1 if the last load of the policy folder was good."),
 		reloadTime:    gauge("policy_last_reload_success_timestamp_seconds", "When policies were last put in force."),
-		info:          gauges("policy_info", "Always 1; its label is the revision in force.", "revision"),
-		available:     gauges("secret_available", "1 if the key of a secret version could be read.", "endpoint", "version"),
-		notAfter:      gauges("secret_not_after_timestamp_seconds", "When a secret version ends.", "endpoint", "version"),
+		inForce:       newPolicyCollector(),
 	}
 	build := gauges("build_info", "Always 1; its labels are the version and the Go version.", "version", "goversion")
 	build.WithLabelValues(version, runtime.Version()).Set(1)
-	m.Registry.MustRegister(m.decisions, m.duration, m.verifications, m.bodyBytes, m.inFlight, m.outcomes, m.refused, m.panics, m.storeDuration, m.storeErrors, m.breakerState,
-		m.reloads, m.reloadSuccess, m.reloadTime, m.info, m.available, m.notAfter, build,
+	m.Registry.MustRegister(m.decisions, m.duration, m.verifications, m.bodyBytes, m.inFlight, m.outcomes, m.refused, m.refusedCalls, m.panics, m.storeDuration, m.storeErrors, m.breakerState,
+		m.reloads, m.reloadSuccess, m.reloadTime, m.inForce, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -117,6 +117,12 @@ func (m *Metrics) connectionRefused() {
 	}
 }
 
+func (m *Metrics) callRefused() {
+	if m != nil {
+		m.refusedCalls.Inc()
+	}
+}
+
 func (m *Metrics) panicked() {
 	if m != nil {
 		m.panics.Inc()
@@ -124,43 +130,87 @@ func (m *Metrics) panicked() {
 }
 
 // SetPolicies shows the policies in force. Metrics of endpoints that are no longer among them go.
-func (m *Metrics) SetPolicies(set *policy.Set, now time.Time) {
-	m.info.Reset()
-	m.info.WithLabelValues(set.Revision()).Set(1)
-	m.available.Reset()
-	m.notAfter.Reset()
-	var names []string
+func (m *Metrics) SetPolicies(set *policy.Set, _ time.Time) {
+	if m == nil {
+		return
+	}
+	m.inForce.set.Store(set)
+	var names []string // sorted
 	for _, e := range set.Endpoints() {
 		names = append(names, e.Name)
-		for _, v := range e.Versions {
-			available := 0.0
-			if v.Available {
-				available = 1
-			}
-			m.available.WithLabelValues(e.Name, v.Name).Set(available)
-			if !v.NotAfter.IsZero() {
-				m.notAfter.WithLabelValues(e.Name, v.Name).Set(float64(v.NotAfter.Unix()))
-			}
-		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, old := range m.endpoints {
+	var departed []string
+	for _, old := range m.counted {
 		if _, kept := slices.BinarySearch(names, old); !kept {
+			departed = append(departed, old)
+		}
+	}
+	// A check that was under way at the last change may have counted for an endpoint that had just left.
+	for _, old := range slices.Concat(departed, m.departed) {
+		if _, back := slices.BinarySearch(names, old); !back {
 			gone := prometheus.Labels{"endpoint": old}
 			m.decisions.DeletePartialMatch(gone)
 			m.duration.DeletePartialMatch(gone)
 			m.verifications.DeletePartialMatch(gone)
 		}
 	}
-	m.endpoints = names
+	m.counted, m.departed = names, departed
+}
+
+// policyCollector tells of the set in force. It reads it as a whole, so that no scrape sees half of a reload.
+type policyCollector struct {
+	set                       atomic.Pointer[policy.Set]
+	info, available, notAfter *prometheus.Desc
+}
+
+func newPolicyCollector() *policyCollector {
+	version := []string{"endpoint", "version"}
+	return &policyCollector{
+		info:      prometheus.NewDesc("hookauthz_policy_info", "Always 1; its label is the revision in force.", []string{"revision"}, nil),
+		available: prometheus.NewDesc("hookauthz_secret_available", "1 if the key of a secret version could be read.", version, nil),
+		notAfter:  prometheus.NewDesc("hookauthz_secret_not_after_timestamp_seconds", "When a secret version ends.", version, nil),
+	}
+}
+
+func (c *policyCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.info
+	ch <- c.available
+	ch <- c.notAfter
+}
+
+func (c *policyCollector) Collect(ch chan<- prometheus.Metric) {
+	set := c.set.Load()
+	if set == nil {
+		return
+	}
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	gauge(c.info, 1, set.Revision())
+	for _, e := range set.Endpoints() {
+		for _, v := range e.Versions {
+			available := 0.0
+			if v.Available {
+				available = 1
+			}
+			gauge(c.available, available, e.Name, v.Name)
+			if !v.NotAfter.IsZero() {
+				gauge(c.notAfter, float64(v.NotAfter.Unix()), e.Name, v.Name)
+			}
+		}
+	}
 }
 
 // Reloaded counts a load of the policy folder: good ones put policies in force at now.
 func (m *Metrics) Reloaded(good bool, now time.Time) {
+	if m == nil {
+		return
+	}
 	if !good {
 		m.reloads.WithLabelValues("failure").Inc()
-		m.reloadSuccess.Set(0)
+		
 		return
 	}
 	m.reloads.WithLabelValues("success").Inc()
@@ -175,8 +225,11 @@ type StoreStats struct {
 	Evictions uint64
 }
 
-// WatchStore shows the numbers of a store as they are when metrics are read.
+// WatchStore shows the numbers of a store as they are when metrics are read. It may be called once.
 func (m *Metrics) WatchStore(stats func() []StoreStats) {
+	if m == nil {
+		return
+	}
 	m.Registry.MustRegister(&storeCollector{
 		stats:     stats,
 		keys:      prometheus.NewDesc("hookauthz_store_keys", "Keys in the embedded store, by kind.", []string{"kind"}, nil),
@@ -202,7 +255,12 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 }
 
 // Store is a policy.Store whose calls are measured.
-func (m *Metrics) Store(s policy.Store) policy.Store { return &measuredStore{s, m} }
+func (m *Metrics) Store(s policy.Store) policy.Store {
+	if m == nil {
+		return s
+	}
+	return &measuredStore{s, m}
+}
 
 type measuredStore struct {
 	store   policy.Store

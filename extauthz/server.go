@@ -8,14 +8,17 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 
 	"github.com/hookauthz/hookauthz/policy"
@@ -85,10 +88,13 @@ type Limits struct {
 	Bytes int64
 	// Messages is how many messages of the largest size fit into Bytes. Small ones are many more.
 	Messages int
-	// Connections and Streams bound what is received and not read yet, with Window bytes for each stream.
+	// Calls is how many checks may be open, those that wait for memory too. Each has Window bytes for what is received and not read yet.
+	// From three quarters on they are answered with overloaded, unread; beyond Calls they are refused with a gRPC error.
+	Calls  int
+	Window int32
+	// Connections is how many Envoy may open, and Streams how many calls each of them carries.
 	Connections int
-	Streams     uint32 // on each connection
-	Window      int32
+	Streams     uint32
 }
 
 const (
@@ -96,27 +102,27 @@ const (
 	otherBytes = 1 << 20
 	// logBytes is the largest message of Envoy's access log: its first one names about 1,000 extensions.
 	logBytes = 1 << 20
-
-	fewestConnections = 64 // where memory allows that many: each of Envoy's threads has its own
-	streamsEach       = 32 // when memory allows more connections
-	maxStreams        = 1000
-	maxWindow         = 256 << 10
-	minWindow         = 64 << 10
+	// maxConnections bounds the memory of connections themselves. Each of Envoy's threads has one at least.
+	maxConnections = 1024
+	// maxStreams is what Envoy takes for the limit until it is told another one. It fills a new connection at once: a lower limit would make
+	// errors of the calls beyond it.
+	maxStreams = 1024
+	// window is the smallest that grpc-go takes.
+	window = 64 << 10
 )
 
-// limits shares the memory: one half for messages that are read, the other for what waits in the windows of the streams.
+// limits shares the memory: one half for messages that are read, the other for what waits in the windows of the calls.
 func (c *Config) limits() Limits {
 	half := c.MaxInflightBytes / 2
-	l := Limits{MessageBytes: int(c.MaxBody + otherBytes)}
+	l := Limits{MessageBytes: int(c.MaxBody + otherBytes), Window: window, Connections: maxConnections, Streams: maxStreams}
 	l.Bytes = max(half, footprint(l.MessageBytes))
 	l.Messages = int(l.Bytes / footprint(l.MessageBytes))
-	l.Window = int32(min(maxWindow, max(minWindow, c.MaxBody)))
-	streams := max(1, half/int64(l.Window))
-	connections := min(streams, max(fewestConnections, streams/streamsEach))
-	l.Connections = int(connections)
-	l.Streams = uint32(min(maxStreams, streams/connections))
+	l.Calls = int(max(4, half/window))
 	return l
 }
+
+// many is the number of open calls from which on they are not read any more, but still answered.
+func (l *Limits) many() int64 { return int64(l.Calls - l.Calls/4) }
 
 // Server answers Check calls, health checks and, with a Settler, access logs.
 type Server struct {
@@ -124,6 +130,7 @@ type Server struct {
 	limits   Limits
 	deadline time.Duration // of a call that has none of its own
 	memory   *budget       // for messages
+	calls    atomic.Int64  // open checks
 	log      *decisionLog
 	grpc     *grpc.Server
 	health   *healthService
@@ -171,7 +178,7 @@ func (s *Server) options() []grpc.ServerOption {
 		// Windows of a fixed size: what a peer may send unread is known, and does not grow with its bandwidth. The window of the connection
 		// bounds nothing: grpc-go opens it again as bytes arrive.
 		grpc.StaticStreamWindowSize(s.limits.Window),
-		grpc.StaticConnWindowSize(4 * s.limits.Window),
+		grpc.StaticConnWindowSize(16 * s.limits.Window),
 		// Envoy pings every 30 s; grpc-go takes pings under 5 minutes for abuse unless it is told otherwise.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: s.config.MaxConnectionAge, MaxConnectionAgeGrace: 30 * time.Second}),
@@ -184,9 +191,19 @@ func (s *Server) options() []grpc.ServerOption {
 	return options
 }
 
-// tap sees a call before its stream is made. It gives a Check without a deadline one, so that a peer that sends nothing holds no stream for ever.
+// tap sees a call before its stream is made and before any of its data is received. It counts the open checks, and gives one without a
+// deadline a deadline, so that a peer that sends nothing holds no stream for ever.
 func (s *Server) tap(ctx context.Context, info *tap.Info) (context.Context, error) {
-	if _, bounded := ctx.Deadline(); bounded || info.FullMethodName != authv3.Authorization_Check_FullMethodName {
+	if info.FullMethodName != authv3.Authorization_Check_FullMethodName {
+		return ctx, nil
+	}
+	if s.calls.Add(1) > int64(s.limits.Calls) {
+		s.calls.Add(-1)
+		s.config.Metrics.callRefused()
+		return ctx, status.Error(codes.ResourceExhausted, "too many open checks")
+	}
+	context.AfterFunc(ctx, func() { s.calls.Add(-1) }) // ctx ends with the stream
+	if _, bounded := ctx.Deadline(); bounded {
 		return ctx, nil
 	}
 	bounded, cancel := context.WithTimeout(ctx, s.deadline)
@@ -300,6 +317,9 @@ func (s *Server) guard(part func()) (ended bool) {
 
 // decide reads the message into r and decides about it. It says in taken what memory the message holds.
 func (s *Server) decide(ctx context.Context, r *policy.Request, taken *int64) policy.Decision {
+	if s.calls.Load() > s.limits.many() {
+		return policy.Denied(policy.Overloaded)
+	}
 	m, err := s.receive(ctx, taken)
 	if err != nil {
 		return unreadable(ctx, err)

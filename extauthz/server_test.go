@@ -316,12 +316,13 @@ func TestOverload(t *testing.T) {
 	g := newGate()
 	metrics := NewMetrics("test")
 	r := startRig(t, Config{Decider: g, MaxBody: 64 << 10, MaxInflightBytes: 4 << 20, Metrics: metrics})
-	if l := r.Limits(); l.Messages != 1 || l.Connections < 2 {
-		t.Fatalf("limits %+v, want room for one message and several connections", l)
+	if l := r.Limits(); l.Messages != 1 || l.Calls < 4 {
+		t.Fatalf("limits %+v, want room for one message and several calls", l)
 	}
+	client := authv3.NewAuthorizationClient(r.dial(t))
 	first := make(chan string, 1)
 	go func() {
-		m, err := authv3.NewAuthorizationClient(r.dial(t)).Check(soon(t), sized(t, r.Limits().MessageBytes))
+		m, err := client.Check(soon(t), sized(t, r.Limits().MessageBytes))
 		first <- denied(m, err)
 	}()
 	<-g.entered
@@ -329,7 +330,6 @@ func TestOverload(t *testing.T) {
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
 	defer cancel()
-	client := authv3.NewAuthorizationClient(r.dial(t)) // a connection has one stream with so little memory
 	m, err := client.Check(ctx, withBody(10))
 	if got := denied(m, err); got != "overloaded" {
 		t.Fatalf("denied for %q (%v, %v), want overloaded", got, m, err)
@@ -686,35 +686,120 @@ func TestOtherMethodsAreUnknown(t *testing.T) {
 	}
 }
 
-func TestConnectionLimit(t *testing.T) {
+// Calls that cannot even wait are answered without being read, all on one connection.
+func TestTooManyCalls(t *testing.T) {
+	g := newGate()
 	metrics := NewMetrics("test")
-	// Memory for one window.
-	r := startRig(t, Config{Decider: allowing, MaxBody: 1, MaxInflightBytes: 2 * minWindow, Metrics: metrics})
-	if got := r.Limits(); got.Connections != 1 || got.Streams != 1 {
-		t.Fatalf("limits %+v, want one connection with one stream", got)
+	r := startRig(t, Config{Decider: g, MaxBody: 1, MaxInflightBytes: 32 * window, Metrics: metrics})
+	if got := r.Limits().Calls; got != 16 {
+		t.Fatalf("%d calls, want 16", got)
 	}
-	first, err := net.Dial("tcp", r.address)
+	conn := r.dial(t)
+	desc := &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
+	// These hold their places without sending anything.
+	var idle []grpc.ClientStream
+	open := func() {
+		stream, err := conn.NewStream(soon(t), desc, authv3.Authorization_Check_FullMethodName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		idle = append(idle, stream)
+		await(t, "the call to be there", func() bool { return r.calls.Load() == int64(len(idle)) })
+	}
+	for range 12 {
+		open()
+	}
+	// The last quarter is answered, whatever is sent.
+	for range 100 {
+		m, err := authv3.NewAuthorizationClient(conn).Check(soon(t), withBody(1))
+		if got := denied(m, err); got != "overloaded" {
+			t.Fatalf("denied for %q (%v), want overloaded", got, err)
+		}
+	}
+	if len(g.entered) > 0 {
+		t.Error("a call too many was decided about")
+	}
+	// When one ends, the next one is decided about.
+	if err := idle[0].CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	m := new(authv3.CheckResponse)
+	if err := idle[0].RecvMsg(m); denied(m, err) != "internal_error" { // it had no message
+		t.Errorf("an empty call: %v, %v", m, err)
+	}
+	await(t, "the call to go", func() bool { return r.calls.Load() == 11 })
+	close(g.open)
+	if m, err := authv3.NewAuthorizationClient(conn).Check(soon(t), withBody(1)); err != nil || m.GetOkResponse() == nil {
+		t.Errorf("check: %v, %v; want an allow", m, err)
+	}
+}
+
+// What comes beyond all bounds costs nothing: it is refused before a stream is made for it.
+func TestFarTooManyCalls(t *testing.T) {
+	metrics := NewMetrics("test")
+	r := startRig(t, Config{Decider: allowing, Metrics: metrics, MaxInflightBytes: 1})
+	r.calls.Store(int64(r.Limits().Calls)) // as if so many were open: in truth, all but a few are answered at once
+	_, err := authv3.NewAuthorizationClient(r.dial(t)).Check(soon(t), withBody(1))
+	if status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("error %v, want resource exhausted", err)
+	}
+	if got := total(t, metrics, "hookauthz_calls_refused_total"); got != 1 {
+		t.Errorf("%v calls counted as refused, want 1", got)
+	}
+	if got, want := r.calls.Load(), int64(r.Limits().Calls); got != want {
+		t.Errorf("%d calls are open after one was refused, want %d as before", got, want)
+	}
+}
+
+func TestConnectionLimit(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer l.Close()
+	refused := 0
+	limited := limitConnections(l, 1, func() { refused++ })
+	connect := func() net.Conn {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	accept := func() net.Conn {
+		conn, err := limited.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	first := connect()
 	defer first.Close()
-	// A second one is closed at once; it is accepted after the first.
-	second, err := net.Dial("tcp", r.address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	served := accept()
+	second := connect()
 	defer second.Close()
-	if n, err := io.Copy(io.Discard, second); err == nil && n > 0 {
-		t.Errorf("the second connection got %d bytes, want none", n)
+	third := make(chan net.Conn)
+	go func() {
+		conn, _ := limited.Accept() // closes the second on its way
+		third <- conn
+	}()
+	if n, err := second.Read(make([]byte, 1)); err == nil {
+		t.Errorf("read %d bytes from the second connection, want it closed", n)
 	}
-	if got := total(t, metrics, "hookauthz_connections_refused_total"); got != 1 {
-		t.Errorf("%v connections counted as refused, want 1", got)
+	served.Close()
+	served.Close() // grpc-go may close a connection twice
+	last := connect()
+	defer last.Close()
+	if conn := <-third; conn == nil {
+		t.Error("the place of the first connection is not free again")
+	} else {
+		conn.Close()
 	}
-	first.Close()
-	// The place is free again.
-	_, err = authv3.NewAuthorizationClient(r.dial(t)).Check(soon(t), withBody(1), grpc.WaitForReady(true))
-	if err != nil {
-		t.Errorf("after the first has gone: %v", err)
+	if refused != 1 {
+		t.Errorf("%d connections refused, want 1", refused)
+	}
+	if len(limited.(*limitedListener).places) != 0 {
+		t.Error("places are taken with no connection left")
 	}
 }
 
@@ -727,11 +812,10 @@ func TestLimits(t *testing.T) {
 			if int64(l.MessageBytes) < body+mebi {
 				t.Errorf("max body %d: the largest message has %d bytes, want room for headers too", body, l.MessageBytes)
 			}
-			if l.Connections < 1 || l.Streams < 1 || l.Messages < 1 || l.Window < minWindow {
-				t.Errorf("max body %d, memory %d: %+v, want at least one of each", body, memory, l)
+			if l.Connections < 1 || l.Messages < 1 || l.many() < 3 || l.many() >= int64(l.Calls) {
+				t.Errorf("max body %d, memory %d: %+v, want a few of each", body, memory, l)
 			}
-			unread, oneWindow := int64(l.Connections)*int64(l.Streams)*int64(l.Window), int64(l.Window)
-			if unread > max(memory/2, oneWindow) {
+			if unread := int64(l.Calls) * int64(l.Window); unread > max(memory/2, 4*window) {
 				t.Errorf("max body %d, memory %d: %d bytes may wait unread, want at most half of it; %+v", body, memory, unread, l)
 			}
 			if l.Bytes > max(memory/2, footprint(l.MessageBytes)) || int64(l.Messages)*footprint(l.MessageBytes) > l.Bytes {
@@ -740,7 +824,7 @@ func TestLimits(t *testing.T) {
 		}
 	}
 	byDefault := Config{}.withDefaults()
-	want := Limits{MessageBytes: 5 << 20, Bytes: 512 << 20, Messages: 51, Connections: 64, Streams: 32, Window: 256 << 10}
+	want := Limits{MessageBytes: 5 << 20, Bytes: 512 << 20, Messages: 51, Calls: 8192, Window: 64 << 10, Connections: 1024, Streams: 1024}
 	if diff := cmp.Diff(byDefault.limits(), want); diff != "" {
 		t.Errorf("limits by default (-got +want):\n%s", diff)
 	}
