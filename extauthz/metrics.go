@@ -210,7 +210,7 @@ func (m *Metrics) Reloaded(good bool, now time.Time) {
 	}
 	if !good {
 		m.reloads.WithLabelValues("failure").Inc()
-		
+		m.reloadSuccess.Set(0)
 		return
 	}
 	m.reloads.WithLabelValues("success").Inc()
