@@ -830,10 +830,10 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// Envoy's keepalive is 30 s on connections without calls too.
-func TestKeepalive(t *testing.T) {
+// overPipe runs a test with a client that pings as Envoy does, in a time of its own. dials counts its connections.
+func overPipe(t *testing.T, c Config, test func(t *testing.T, conn *grpc.ClientConn, dials *int)) {
 	synctest.Test(t, func(t *testing.T) {
-		s := NewServer(Config{Decider: allowing, MaxConnectionAge: 24 * time.Hour})
+		s := NewServer(c)
 		l := bufconn.Listen(1 << 20)
 		ctx, stop := context.WithCancel(t.Context())
 		var served sync.WaitGroup
@@ -846,16 +846,38 @@ func TestKeepalive(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := authv3.NewAuthorizationClient(conn).Check(ctx, withBody(1)); err != nil {
+		test(t, conn, &dials)
+		conn.Close()
+		stop()
+		served.Wait()
+	})
+}
+
+// Envoy's keepalive is 30 s, on connections without calls too.
+func TestKeepalive(t *testing.T) {
+	overPipe(t, Config{Decider: allowing, MaxConnectionAge: 24 * time.Hour}, func(t *testing.T, conn *grpc.ClientConn, dials *int) {
+		if _, err := authv3.NewAuthorizationClient(conn).Check(t.Context(), withBody(1)); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if got := conn.GetState(); got != connectivity.Ready || dials != 1 {
-			t.Errorf("after an hour of pings the connection is %v and was made %d times, want READY and once", got, dials)
+		if got := conn.GetState(); got != connectivity.Ready || *dials != 1 {
+			t.Errorf("after an hour of pings the connection is %v and was made %d times, want READY and once", got, *dials)
 		}
-		conn.Close()
-		stop()
-		served.Wait()
+	})
+}
+
+// Connections are made anew now and then, without a call that fails.
+func TestConnectionAge(t *testing.T) {
+	overPipe(t, Config{Decider: allowing}, func(t *testing.T, conn *grpc.ClientConn, dials *int) {
+		for range 120 {
+			if _, err := authv3.NewAuthorizationClient(conn).Check(t.Context(), withBody(1)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+		}
+		if *dials < 3 || *dials > 6 {
+			t.Errorf("%d connections in two hours, want about four", *dials)
+		}
 	})
 }

@@ -1,0 +1,26 @@
+package extauthz
+
+import (
+	"fmt"
+	"testing"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+)
+
+// The whole call on loopback, the client's side included.
+func BenchmarkCheck(b *testing.B) {
+	for _, size := range []int{2 << 10, 1 << 20, 25 << 20} {
+		b.Run(fmt.Sprintf("body=%dKiB", size>>10), func(b *testing.B) {
+			r := startRig(b, Config{Decider: allowing, MaxBody: 25 << 20})
+			client := authv3.NewAuthorizationClient(r.dial(b))
+			request := withBody(size)
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				if m, err := client.Check(b.Context(), request); err != nil || m.GetOkResponse() == nil {
+					b.Fatal(m, err)
+				}
+			}
+		})
+	}
+}
