@@ -22,6 +22,9 @@ import (
 // metadataNamespace is where Envoy keeps the dynamic metadata of our replies.
 const metadataNamespace = "envoy.filters.http.ext_authz"
 
+// settleTimeout is how long the store may take for one entry.
+const settleTimeout = time.Second
+
 // outcomes receives Envoy's access log: each entry brings the reservation of a Check back with the application's answer. Entries are not
 // confirmed to Envoy one by one; a reservation whose entry is lost ends by itself.
 type outcomes struct {
@@ -101,6 +104,9 @@ func (o *outcomes) settle(ctx context.Context, entry *datav3.HTTPAccessLogEntry)
 		return "unanswered"
 	}
 	confirmed := code != 429 && code < 500
+	// What has arrived counts, even where the stream has ended since.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
 	settled, err := o.settler.Settle(ctx, o.now(), endpoint, token, confirmed)
 	switch {
 	case err != nil || !settled:
