@@ -338,7 +338,7 @@ func TestOverload(t *testing.T) {
 		t.Errorf("refused after %s: it should have waited for its turn", took)
 	}
 	d := m.GetDeniedResponse()
-	if d.GetStatus().GetCode() != 503 || headerValue(d.GetHeaders(), "retry-after") == "" {
+	if d.GetStatus().GetCode() != 503 || headerOf(d.GetHeaders(), "retry-after") == "" {
 		t.Errorf("denial %v, want 503 with Retry-After", d)
 	}
 	if len(g.entered) > 0 {
@@ -361,7 +361,7 @@ func TestOverload(t *testing.T) {
 	}
 }
 
-func headerValue(headers []*corev3.HeaderValueOption, name string) string {
+func headerOf(headers []*corev3.HeaderValueOption, name string) string {
 	for _, h := range headers {
 		if h.GetHeader().GetKey() == name {
 			return h.GetHeader().GetValue()
