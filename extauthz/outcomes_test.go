@@ -21,8 +21,8 @@ import (
 	"github.com/hookauthz/hookauthz/policy"
 )
 
-// entry is one line of Envoy's access log: the application's answer, beside the metadata of our reply.
-func entry(code uint32, metadata map[string]string) *datav3.HTTPAccessLogEntry {
+// logEntry is one line of Envoy's access log: the application's answer, beside the metadata of our reply.
+func logEntry(code uint32, metadata map[string]string) *datav3.HTTPAccessLogEntry {
 	fields := make(map[string]*structpb.Value)
 	for name, value := range metadata {
 		fields[name] = structpb.NewStringValue(value)
@@ -119,7 +119,7 @@ func TestOutcomes(t *testing.T) {
 			if tt.change != nil {
 				tt.change(metadata)
 			}
-			if err := send(t, conn, httpLogs(entry(tt.code, metadata))); err != nil {
+			if err := send(t, conn, httpLogs(logEntry(tt.code, metadata))); err != nil {
 				t.Fatalf("sending: %v", err)
 			}
 			d.id = "stream-2"
@@ -139,7 +139,7 @@ func TestOutcomeOnce(t *testing.T) {
 	e, m, conn := reserving(t)
 	d := signed(t, e.Set(), noon, payload)
 	metadata := notes(t, ask(t, conn, d.request(false)))
-	if err := send(t, conn, httpLogs(entry(200, metadata), entry(500, metadata)), httpLogs(entry(503, metadata))); err != nil {
+	if err := send(t, conn, httpLogs(logEntry(200, metadata), logEntry(500, metadata)), httpLogs(logEntry(503, metadata))); err != nil {
 		t.Fatalf("sending: %v", err)
 	}
 	d.id = "stream-2"
@@ -156,17 +156,17 @@ func TestOutcomeOnce(t *testing.T) {
 func TestOutcomesOddEntries(t *testing.T) {
 	e, m, conn := reserving(t)
 	metadata := notes(t, ask(t, conn, signed(t, e.Set(), noon, payload).request(false)))
-	foreign := entry(500, metadata)
+	foreign := logEntry(500, metadata)
 	filters := foreign.CommonProperties.Metadata.FilterMetadata
 	foreign.CommonProperties.Metadata.FilterMetadata = map[string]*structpb.Struct{"envoy.lb": filters[metadataNamespace]}
-	number := entry(500, metadata)
+	number := logEntry(500, metadata)
 	number.CommonProperties.Metadata.FilterMetadata[metadataNamespace].Fields["reservation"] = structpb.NewNumberValue(7)
 	err := send(t, conn,
 		&accesslogv3.StreamAccessLogsMessage{},
 		&accesslogv3.StreamAccessLogsMessage{Identifier: &accesslogv3.StreamAccessLogsMessage_Identifier{LogName: "hookauthz", Node: &corev3.Node{Id: strings.Repeat("n", 64<<10)}}},
 		&accesslogv3.StreamAccessLogsMessage{LogEntries: &accesslogv3.StreamAccessLogsMessage_TcpLogs{TcpLogs: &accesslogv3.StreamAccessLogsMessage_TCPAccessLogEntries{LogEntry: []*datav3.TCPAccessLogEntry{{}}}}},
-		httpLogs(&datav3.HTTPAccessLogEntry{}, &datav3.HTTPAccessLogEntry{CommonProperties: &datav3.AccessLogCommon{}}, entry(500, nil), foreign, number),
-		httpLogs(entry(200, metadata)),
+		httpLogs(&datav3.HTTPAccessLogEntry{}, &datav3.HTTPAccessLogEntry{CommonProperties: &datav3.AccessLogCommon{}}, logEntry(500, nil), foreign, number),
+		httpLogs(logEntry(200, metadata)),
 	)
 	if err != nil {
 		t.Fatalf("sending: %v", err)
@@ -199,7 +199,7 @@ func TestOutcomesFail(t *testing.T) {
 		}
 		return true, nil
 	})})
-	e := entry(200, map[string]string{"endpoint": "hook", "reservation": strings.Repeat("5c", 16)})
+	e := logEntry(200, map[string]string{"endpoint": "hook", "reservation": strings.Repeat("5c", 16)})
 	if err := send(t, conn, httpLogs(e, e, e)); err != nil {
 		t.Fatalf("sending: %v", err)
 	}
@@ -222,7 +222,7 @@ func TestOutcomeOfAnEndedStream(t *testing.T) {
 		}
 		return ctx.Err() == nil, ctx.Err()
 	})}
-	if got := o.settle(ended, entry(200, map[string]string{"endpoint": "hook", "reservation": strings.Repeat("5c", 16)})); got != "confirmed" {
+	if got := o.settle(ended, logEntry(200, map[string]string{"endpoint": "hook", "reservation": strings.Repeat("5c", 16)})); got != "confirmed" {
 		t.Errorf("the outcome is %q", got)
 	}
 }
@@ -253,7 +253,7 @@ func TestOutcomesAreBounded(t *testing.T) {
 
 	e, m, conn := reserving(t)
 	metadata := notes(t, ask(t, conn, signed(t, e.Set(), noon, payload).request(false)))
-	large := entry(200, metadata)
+	large := logEntry(200, metadata)
 	large.CommonProperties.UpstreamTransportFailureReason = strings.Repeat("x", 2<<20)
 	if err := send(t, conn, httpLogs(large)); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("a message of 2 MiB: %v", err)
@@ -282,7 +282,7 @@ func (s *silentStream) Context() context.Context                                
 // Without somebody who takes outcomes, the service is not there.
 func TestNoOutcomes(t *testing.T) {
 	conn := dial(t, Config{Decider: newEngine(t, webhook(githubScheme))})
-	if err := send(t, conn, httpLogs(entry(200, nil))); status.Code(err) != codes.Unimplemented {
+	if err := send(t, conn, httpLogs(logEntry(200, nil))); status.Code(err) != codes.Unimplemented {
 		t.Errorf("got %v", err)
 	}
 }

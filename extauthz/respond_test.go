@@ -94,7 +94,7 @@ func TestRespondAllowsOnlyAllows(t *testing.T) {
 			for _, shadow := range shadows {
 				for _, status := range append(oddStatuses, reason.Status()) {
 					d := policy.Decision{Outcome: outcome, Reason: reason, Shadow: shadow, Status: status, Endpoint: "hook"}
-					m := respond(&d, &policy.Request{})
+					m := responded(t, &d, &policy.Request{})
 					checkReply(t, d, m)
 					switch {
 					case m.GetStatus().GetCode() == 0:
@@ -109,7 +109,7 @@ func TestRespondAllowsOnlyAllows(t *testing.T) {
 	if allows == 0 || answers == 0 {
 		t.Errorf("%d allows and %d answers: the test looked at neither", allows, answers)
 	}
-	checkReply(t, policy.Decision{}, respond(&policy.Decision{}, &policy.Request{}))
+	checkReply(t, policy.Decision{}, responded(t, &policy.Decision{}, &policy.Request{}))
 }
 
 // The decision that is reported is the one that was answered.
@@ -118,7 +118,7 @@ func TestCheckedAgreesWithRespond(t *testing.T) {
 		for _, reason := range oddReasons() {
 			d := policy.Decision{Outcome: outcome, Reason: reason, Status: reason.Status(), Shadow: policy.RateLimited, Endpoint: "hook", Revision: "r"}
 			safe := checked(d)
-			got := respond(&d, &policy.Request{}).GetDynamicMetadata().GetFields()["decision"].GetStringValue()
+			got := responded(t, &d, &policy.Request{}).GetDynamicMetadata().GetFields()["decision"].GetStringValue()
 			if got != safe.Outcome.String() {
 				t.Errorf("%v for %v: answered as %s, reported as %s", outcome, reason, got, safe.Outcome)
 			}
@@ -129,8 +129,8 @@ func TestCheckedAgreesWithRespond(t *testing.T) {
 	}
 }
 
-// text draws what a sender might send: any bytes, long ones too.
-func text() *rapid.Generator[string] {
+// anyText draws what a sender might send: any bytes, long ones too.
+func anyText() *rapid.Generator[string] {
 	return rapid.Map(rapid.OneOf(
 		rapid.SliceOfN(rapid.Byte(), 0, 600),
 		rapid.Map(rapid.String(), func(s string) []byte { return []byte(s) }),
@@ -147,18 +147,18 @@ func TestRespondSends(t *testing.T) {
 			Shadow:           rapid.SampledFrom(oddReasons()).Draw(t, "shadow"),
 			Status:           rapid.SampledFrom(oddStatuses).Draw(t, "status"),
 			RetryAfter:       time.Duration(rapid.Int64().Draw(t, "retry after")),
-			Endpoint:         text().Draw(t, "endpoint"),
-			Scheme:           text().Draw(t, "scheme"),
-			SecretVersion:    text().Draw(t, "version"),
-			DeliveryID:       text().Draw(t, "id"),
+			Endpoint:         anyText().Draw(t, "endpoint"),
+			Scheme:           anyText().Draw(t, "scheme"),
+			SecretVersion:    anyText().Draw(t, "version"),
+			DeliveryID:       anyText().Draw(t, "id"),
 			DeliveryIDSigned: rapid.Bool().Draw(t, "id signed"),
-			Event:            text().Draw(t, "event"),
+			Event:            anyText().Draw(t, "event"),
 			EventSigned:      rapid.Bool().Draw(t, "event signed"),
 			Duplicate:        rapid.Bool().Draw(t, "duplicate"),
 			Degraded:         rapid.Bool().Draw(t, "degraded"),
-			Reservation:      text().Draw(t, "reservation"),
-			Revision:         text().Draw(t, "revision"),
-			Reply:            policy.Reply{ContentType: text().Draw(t, "type"), Body: []byte(text().Draw(t, "body"))},
+			Reservation:      anyText().Draw(t, "reservation"),
+			Revision:         anyText().Draw(t, "revision"),
+			Reply:            policy.Reply{ContentType: anyText().Draw(t, "type"), Body: []byte(anyText().Draw(t, "body"))},
 		}
 		switch rapid.IntRange(0, 3).Draw(t, "form") { // most decisions are as they should be
 		case 0:
@@ -177,11 +177,11 @@ func TestRespondSends(t *testing.T) {
 			}
 			return string(name)
 		})
-		r := &policy.Request{RequestID: text().Draw(t, "request id")}
-		for _, name := range rapid.SliceOf(rapid.OneOf(spelling, text())).Draw(t, "headers") {
+		r := &policy.Request{RequestID: anyText().Draw(t, "request id")}
+		for _, name := range rapid.SliceOf(rapid.OneOf(spelling, anyText())).Draw(t, "headers") {
 			r.Headers = append(r.Headers, policy.Header{Name: name, Value: "forged"})
 		}
-		m := respond(&d, r)
+		m := responded(t, &d, r)
 		checkReply(t, d, m)
 		for name, v := range m.GetDynamicMetadata().GetFields() {
 			if s := v.GetStringValue(); len(s) > maxValue {
@@ -280,7 +280,7 @@ func TestQuotable(t *testing.T) {
 		})
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		if got := quotable(text().Draw(t, "text")); len(got) > 256 || !utf8.ValidString(got) {
+		if got := quotable(anyText().Draw(t, "text")); len(got) > 256 || !utf8.ValidString(got) {
 			t.Fatalf("%d bytes: %q", len(got), got)
 		}
 	})
@@ -310,7 +310,7 @@ func TestAnswer(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, replyOf(t, respond(&tt.d, &policy.Request{}))); diff != "" {
+			if diff := cmp.Diff(tt.want, replyOf(t, responded(t, &tt.d, &policy.Request{}))); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
