@@ -94,6 +94,21 @@ func TestAllowed(t *testing.T) {
 		}
 	}
 
+	for _, http2 := range []bool{false, true} {
+		scenario(t, map[bool]string{false: "trailers over HTTP/1.1", true: "trailers over HTTP/2"}[http2]+" are no headers", func(t *testing.T) {
+			d := raw(allBytes)
+			d.Chunked, d.HTTP2 = true, http2
+			d.Trailers = []header{{"X-Hookauthz-Endpoint", "spoofed"}, {"X-Hookauthz-Duplicate", "true"}, {"X-Webhook-Signature", "spoofed"}}
+			got := passes(t, s, d, "ok")
+			if endpoint := got.Headers["X-Hookauthz-Endpoint"]; len(endpoint) != 1 || endpoint[0] != "raw" || got.Headers["X-Hookauthz-Duplicate"] != nil {
+				t.Errorf("headers at the application: %v", got.Headers)
+			}
+			d.Trailers = d.Headers // the signature comes behind the body
+			d.Headers = nil
+			denied(t, s, d, 401, "signature_missing")
+		})
+	}
+
 	scenario(t, "two at once on one connection over HTTP/2", func(t *testing.T) {
 		transport := s.Transport(true, "")
 		defer transport.CloseIdleConnections()

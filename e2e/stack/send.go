@@ -18,6 +18,7 @@ type Delivery struct {
 	Host     string // Host
 	Headers  []Header
 	Body     []byte
+	Trailers []Header // only with Chunked
 	Chunked  bool
 	HTTP2    bool
 	From     string // the sender's address: 127.0.0.1
@@ -70,6 +71,12 @@ func (s *Stack) SendBy(ctx context.Context, t *http.Transport, d Delivery) (Repl
 	req.Host = orElse(d.Host, Host)
 	for _, h := range d.Headers {
 		req.Header[h[0]] = append(req.Header[h[0]], h[1])
+	}
+	for _, h := range d.Trailers {
+		if req.Trailer == nil {
+			req.Trailer = make(http.Header)
+		}
+		req.Trailer.Add(h[0], h[1])
 	}
 	req.Header.Set("User-Agent", d.Agent)
 	resp, err := t.RoundTrip(req)
