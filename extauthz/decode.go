@@ -2,11 +2,13 @@
 package extauthz
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
+	"unicode/utf8"
+	"unsafe"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/hookauthz/hookauthz/policy"
 )
@@ -17,53 +19,279 @@ const endpointExtension = "hookauthz.endpoint"
 // partialBodyHeader is present exactly when Envoy buffered a body; a client's own copy is dropped. It is "true" for a cut one.
 const partialBodyHeader = "x-envoy-auth-partial-body"
 
-// decode reads a CheckRequest, whatever its shape. Strings and body are views of the message. Time is left to the caller.
-func decode(m *authv3.CheckRequest) *policy.Request {
-	attributes := m.GetAttributes()
-	http := attributes.GetRequest().GetHttp()
-	r := &policy.Request{
-		StreamID: http.GetId(),
-		Method:   http.GetMethod(),
-		Host:     http.GetHost(),
-		Path:     http.GetPath(),
-		Peer:     peer(attributes.GetSource().GetAddress()),
+// Numbers of the fields that are read, from envoy/service/auth/v3 and envoy/config/core/v3. Names are those of the messages.
+const (
+	checkAttributes = 1
+
+	attributesSource     = 1
+	attributesRequest    = 4
+	attributesExtensions = 10
+
+	peerAddress = 1
+
+	addressSocket   = 1
+	addressPipe     = 2
+	addressInternal = 3
+
+	socketAddress = 2
+
+	requestHTTP = 2
+
+	httpID        = 1
+	httpMethod    = 2
+	httpHeaders   = 3
+	httpPath      = 4
+	httpHost      = 5
+	httpBody      = 11
+	httpRawBody   = 12
+	httpHeaderMap = 13
+
+	headerMapHeaders = 1
+
+	headerKey      = 1
+	headerValue    = 2
+	headerRawValue = 3
+
+	entryKey   = 1
+	entryValue = 2
+)
+
+var (
+	errWire = errors.New("the message is not a CheckRequest")
+	errUTF8 = errors.New("a text of the message is not UTF-8")
+)
+
+// decoder reads a CheckRequest from its bytes. It takes what the decision needs and passes over the rest. What it reads, it reads as
+// proto.Unmarshal does: the last value of a field wins, repeated messages merge, text is UTF-8.
+type decoder struct {
+	request *policy.Request
+	list    []policy.Header // header_map: as received, repeats apart
+	merged  []policy.Header // headers: as Envoy merged them
+	seen    map[string]int  // places in merged, once there are many
+	address string
+	text    []byte // body
+	raw     []byte // raw_body
+}
+
+// decode reads a CheckRequest, whatever its shape. Strings and body are views of data, which must not change while r is in use. Time is
+// left to the caller.
+func decode(data []byte, r *policy.Request) error {
+	d := decoder{request: r}
+	if err := fields(data, d.check); err != nil {
+		return err
 	}
-	r.Endpoint, r.Named = attributes.GetContextExtensions()[endpointExtension]
-	r.Headers, r.Merged = headers(http)
+	r.Headers, r.Merged = d.list, false
+	if len(r.Headers) == 0 {
+		r.Headers, r.Merged = d.merged, true
+	}
+	for i := range r.Headers {
+		r.Headers[i].Name = strings.ToLower(r.Headers[i].Name) // costs nothing where it is so already
+	}
+	if address, err := netip.ParseAddr(d.address); err == nil && address.Zone() == "" {
+		r.Peer = address.Unmap()
+	}
 	r.RequestID = requestID(r.Headers)
 	if r.Host == "" {
 		r.Host, _ = only(r.Headers, ":authority")
 	}
-	body(r, http)
-	return r
+	d.body()
+	return nil
 }
 
-func peer(a *corev3.Address) netip.Addr {
-	address, err := netip.ParseAddr(a.GetSocketAddress().GetAddress())
-	if err != nil || address.Zone() != "" {
-		return netip.Addr{}
-	}
-	return address.Unmap()
-}
-
-// headers takes the list, in which repeats stay apart and values are raw, or else the map, in which Envoy merged them.
-func headers(http *authv3.AttributeContext_HttpRequest) (list []policy.Header, merged bool) {
-	if raw := http.GetHeaderMap().GetHeaders(); len(raw) > 0 {
-		list = make([]policy.Header, 0, len(raw))
-		for _, h := range raw {
-			value := h.GetValue()
-			if raw := h.GetRawValue(); len(raw) > 0 {
-				value = string(raw)
-			}
-			list = append(list, policy.Header{Name: strings.ToLower(h.GetKey()), Value: value})
+// fields calls read for every field of a message, with the value of those that are bytes, text or messages.
+func fields(data []byte, read func(n protowire.Number, value []byte) error) error {
+	for len(data) > 0 {
+		number, kind, n := protowire.ConsumeTag(data)
+		if n < 0 {
+			return errWire
 		}
-		return list, false
+		data = data[n:]
+		if kind != protowire.BytesType {
+			if n = protowire.ConsumeFieldValue(number, kind, data); n < 0 {
+				return errWire
+			}
+			data = data[n:]
+			continue
+		}
+		value, n := protowire.ConsumeBytes(data)
+		if n < 0 {
+			return errWire
+		}
+		data = data[n:]
+		if err := read(number, value); err != nil {
+			return err
+		}
 	}
-	list = make([]policy.Header, 0, len(http.GetHeaders()))
-	for name, value := range http.GetHeaders() {
-		list = append(list, policy.Header{Name: strings.ToLower(name), Value: value})
+	return nil
+}
+
+// view is text in a message, without a copy. The garbage collector keeps the message for as long as the view lives; nobody writes to it.
+func view(value []byte) string { return unsafe.String(unsafe.SliceData(value), len(value)) }
+
+// text takes a text that must be UTF-8.
+func text(into *string, value []byte) error {
+	if !utf8.Valid(value) {
+		return errUTF8
 	}
-	return list, true
+	*into = view(value)
+	return nil
+}
+
+func (d *decoder) check(n protowire.Number, value []byte) error {
+	if n == checkAttributes {
+		return fields(value, d.attributes)
+	}
+	return nil
+}
+
+func (d *decoder) attributes(n protowire.Number, value []byte) error {
+	switch n {
+	case attributesSource:
+		return fields(value, d.source)
+	case attributesRequest:
+		return fields(value, func(n protowire.Number, value []byte) error {
+			if n == requestHTTP {
+				return fields(value, d.http)
+			}
+			return nil
+		})
+	case attributesExtensions:
+		name, text, err := mapEntry(value)
+		if err == nil && name == endpointExtension {
+			d.request.Named, d.request.Endpoint = true, text
+		}
+		return err
+	}
+	return nil
+}
+
+func (d *decoder) source(n protowire.Number, value []byte) error {
+	if n != peerAddress {
+		return nil
+	}
+	return fields(value, func(n protowire.Number, value []byte) error {
+		switch n {
+		case addressSocket:
+			return fields(value, func(n protowire.Number, value []byte) error {
+				if n == socketAddress {
+					return text(&d.address, value)
+				}
+				return nil
+			})
+		case addressPipe, addressInternal: // takes the place of a socket address
+			d.address = ""
+		}
+		return nil
+	})
+}
+
+func (d *decoder) http(n protowire.Number, value []byte) error {
+	r := d.request
+	switch n {
+	case httpID:
+		return text(&r.StreamID, value)
+	case httpMethod:
+		return text(&r.Method, value)
+	case httpPath:
+		return text(&r.Path, value)
+	case httpHost:
+		return text(&r.Host, value)
+	case httpHeaders:
+		name, text, err := mapEntry(value)
+		if err == nil {
+			d.merge(name, text)
+		}
+		return err
+	case httpHeaderMap:
+		return fields(value, d.headerMap)
+	case httpBody:
+		if !utf8.Valid(value) {
+			return errUTF8
+		}
+		d.text = value
+	case httpRawBody:
+		d.raw = value
+	}
+	return nil
+}
+
+// headerMap takes one header of the list: its raw value, or else its text.
+func (d *decoder) headerMap(n protowire.Number, value []byte) error {
+	if n != headerMapHeaders {
+		return nil
+	}
+	var name, plain string
+	var raw []byte
+	err := fields(value, func(n protowire.Number, value []byte) error {
+		switch n {
+		case headerKey:
+			return text(&name, value)
+		case headerValue:
+			return text(&plain, value)
+		case headerRawValue:
+			raw = value
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(raw) > 0 {
+		plain = view(raw)
+	}
+	if d.list == nil {
+		d.list = make([]policy.Header, 0, 32)
+	}
+	d.list = append(d.list, policy.Header{Name: name, Value: plain})
+	return nil
+}
+
+// fewHeaders is up to where a header is looked for one by one.
+const fewHeaders = 64
+
+// merge takes one entry of the map of headers. The last one of a name wins.
+func (d *decoder) merge(name, value string) {
+	at, known := -1, false
+	if len(d.merged) < fewHeaders {
+		for i := range d.merged {
+			if d.merged[i].Name == name {
+				at, known = i, true
+			}
+		}
+	} else {
+		if d.seen == nil {
+			d.seen = make(map[string]int, 2*fewHeaders)
+			for i := range d.merged {
+				d.seen[d.merged[i].Name] = i
+			}
+		}
+		at, known = d.seen[name]
+	}
+	if known {
+		d.merged[at].Value = value
+		return
+	}
+	if d.seen != nil {
+		d.seen[name] = len(d.merged)
+	}
+	if d.merged == nil {
+		d.merged = make([]policy.Header, 0, 32)
+	}
+	d.merged = append(d.merged, policy.Header{Name: name, Value: value})
+}
+
+// mapEntry reads an entry of a map of texts.
+func mapEntry(data []byte) (key, value string, err error) {
+	err = fields(data, func(n protowire.Number, v []byte) error {
+		switch n {
+		case entryKey:
+			return text(&key, v)
+		case entryValue:
+			return text(&value, v)
+		}
+		return nil
+	})
+	return key, value, err
 }
 
 // only is the value of a header that occurs once; found is false for any other number.
@@ -82,23 +310,23 @@ func only(list []policy.Header, name string) (value string, found bool) {
 
 // body takes the bytes and what is known of them. Only Envoy's own word that nothing was cut makes them whole. Bytes and a text at once
 // are nothing that Envoy sends.
-func body(r *policy.Request, http *authv3.AttributeContext_HttpRequest) {
+func (d *decoder) body() {
+	r := d.request
 	partial, buffered := only(r.Headers, partialBodyHeader)
 	whole := buffered && partial == "false"
-	raw, text := http.GetRawBody(), http.GetBody()
 	present := buffered || has(r.Headers, partialBodyHeader)
 	switch {
-	case len(raw) > 0:
-		r.Body = [][]byte{raw}
-	case text != "":
-		r.Body = [][]byte{[]byte(text)}
+	case len(d.raw) > 0:
+		r.Body = [][]byte{d.raw}
+	case len(d.text) > 0:
+		r.Body = [][]byte{d.text}
 	}
 	switch {
 	case len(r.Body) == 0 && !present:
 		r.BodyState = policy.NoBody
-	case !whole, len(raw) > 0 && text != "":
+	case !whole, len(d.raw) > 0 && len(d.text) > 0:
 		r.BodyState = policy.PartialBody
-	case len(raw) == 0 && text != "":
+	case len(d.raw) == 0 && len(d.text) > 0:
 		r.BodyState = policy.TextBody
 	default:
 		r.BodyState = policy.WholeBody

@@ -37,7 +37,7 @@ func TestDecode(t *testing.T) {
 			{Name: "x-request-id", Value: "r-1"}, {Name: "x-obs", Value: "\xe4\xff"}, {Name: "x-two", Value: "1"}, {Name: "x-two", Value: "2"}, {Name: "x-envoy-auth-partial-body", Value: "false"}},
 	}
 	t.Run("header_map", func(t *testing.T) {
-		got := decode(d.request(false))
+		got := decodeMessage(t, d.request(false))
 		if diff := cmp.Diff(want, *got, decoded); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
@@ -49,14 +49,14 @@ func TestDecode(t *testing.T) {
 		want := want
 		want.Merged = true
 		want.Headers = slices.Concat(want.Headers[:4], []policy.Header{{Name: "x-obs", Value: "!!"}, {Name: "x-two", Value: "1,2"}}, want.Headers[7:])
-		if diff := cmp.Diff(want, *decode(d.request(true)), decoded); diff != "" {
+		if diff := cmp.Diff(want, *decodeMessage(t, d.request(true)), decoded); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	})
 	t.Run("both", func(t *testing.T) { // the list says more
 		m := d.request(false)
 		m.Attributes.Request.Http.Headers = map[string]string{"x-request-id": "other"}
-		if diff := cmp.Diff(want, *decode(m), decoded); diff != "" {
+		if diff := cmp.Diff(want, *decodeMessage(t, m), decoded); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	})
@@ -77,7 +77,7 @@ func TestDecodeNothing(t *testing.T) {
 		"nil socket":    {Attributes: &authv3.AttributeContext{Source: &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{}}}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(nothing, *decode(m), decoded); diff != "" {
+			if diff := cmp.Diff(nothing, *decodeMessage(t, m), decoded); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
@@ -85,7 +85,7 @@ func TestDecodeNothing(t *testing.T) {
 	t.Run("nil headers in the list", func(t *testing.T) {
 		m := &authv3.CheckRequest{Attributes: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
 			HeaderMap: &corev3.HeaderMap{Headers: []*corev3.HeaderValue{nil, {}}}}}}}
-		if diff := cmp.Diff(policy.Request{Headers: []policy.Header{{}, {}}}, *decode(m), decoded); diff != "" {
+		if diff := cmp.Diff(policy.Request{Headers: []policy.Header{{}, {}}}, *decodeMessage(t, m), decoded); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	})
@@ -107,7 +107,7 @@ func TestDecodeHeaderValues(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			m := &authv3.CheckRequest{Attributes: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
 				HeaderMap: &corev3.HeaderMap{Headers: []*corev3.HeaderValue{tt.header}}}}}}
-			if diff := cmp.Diff([]policy.Header{tt.want}, decode(m).Headers); diff != "" {
+			if diff := cmp.Diff([]policy.Header{tt.want}, decodeMessage(t, m).Headers); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
@@ -134,7 +134,7 @@ func TestDecodePeer(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := decode(&authv3.CheckRequest{Attributes: &authv3.AttributeContext{Source: &authv3.AttributeContext_Peer{Address: tt.address}}}).Peer
+			got := decodeMessage(t, &authv3.CheckRequest{Attributes: &authv3.AttributeContext{Source: &authv3.AttributeContext_Peer{Address: tt.address}}}).Peer
 			var want netip.Addr
 			if tt.want != "" {
 				want = netip.MustParseAddr(tt.want)
@@ -182,7 +182,7 @@ func TestDecodeBody(t *testing.T) {
 				d := &delivery{headers: tt.headers, partial: "-"}
 				m := d.request(form.merged)
 				m.Attributes.Request.Http.RawBody, m.Attributes.Request.Http.Body = []byte(tt.raw), tt.text
-				got := decode(m)
+				got := decodeMessage(t, m)
 				if got.BodyState != tt.want || string(slices.Concat(got.Body...)) != tt.body {
 					t.Errorf("got state %d with %q, want state %d with %q", got.BodyState, got.Body, tt.want, tt.body)
 				}
@@ -197,11 +197,11 @@ func TestDecodeHost(t *testing.T) {
 			d := &delivery{host: "hooks.example.com"}
 			m := d.request(form.merged)
 			m.Attributes.Request.Http.Host = ""
-			if got := decode(m).Host; got != "hooks.example.com" {
+			if got := decodeMessage(t, m).Host; got != "hooks.example.com" {
 				t.Errorf("from :authority: got %q", got)
 			}
 			m.Attributes.Request.Http.Host = "other.example.com"
-			if got := decode(m).Host; got != "other.example.com" {
+			if got := decodeMessage(t, m).Host; got != "other.example.com" {
 				t.Errorf("from the attributes: got %q", got)
 			}
 		})
@@ -223,7 +223,7 @@ func TestDecodeEndpoint(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := decode(&authv3.CheckRequest{Attributes: &authv3.AttributeContext{ContextExtensions: tt.extensions}})
+			r := decodeMessage(t, &authv3.CheckRequest{Attributes: &authv3.AttributeContext{ContextExtensions: tt.extensions}})
 			if r.Endpoint != tt.endpoint || r.Named != tt.named {
 				t.Errorf("got %q, %v; want %q, %v", r.Endpoint, r.Named, tt.endpoint, tt.named)
 			}
@@ -252,7 +252,7 @@ func TestRequestID(t *testing.T) {
 			for _, v := range tt.values {
 				d.add("x-request-id", v)
 			}
-			if got := decode(d.request(false)).RequestID; got != tt.want {
+			if got := decodeMessage(t, d.request(false)).RequestID; got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
@@ -308,7 +308,7 @@ func FuzzDecode(f *testing.F) {
 		if proto.Unmarshal(data, &m) != nil {
 			return
 		}
-		r := decode(&m)
+		r := decodeMessage(t, &m)
 		http := m.GetAttributes().GetRequest().GetHttp()
 		if r.BodyState == policy.WholeBody && (http.GetBody() != "" || r.BodyLen() != len(http.GetRawBody())) {
 			t.Errorf("a body of %d bytes that came as %d bytes and %d of text is whole", r.BodyLen(), len(http.GetRawBody()), len(http.GetBody()))

@@ -81,7 +81,7 @@ func FuzzCheck(f *testing.F) {
 		}
 		allowed := false
 		if asked := new(authv3.CheckRequest); proto.Unmarshal(data, asked) == nil {
-			d := decider(t.Context(), decode(asked))
+			d := decider(t.Context(), decodeMessage(t, asked))
 			allowed = d.Outcome == policy.Allow && d.Reason.Allows()
 		}
 		switch {

@@ -5,10 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/hookauthz/hookauthz/policy"
 )
@@ -38,7 +38,7 @@ var (
 
 // receive reads the message of a call. Its memory is taken from the budget before a byte of it is read; taken says how much, and that must
 // be given back whatever comes of the call.
-func (s *Server) receive(ctx context.Context, taken *int64) (*authv3.CheckRequest, error) {
+func (s *Server) receive(ctx context.Context, taken *int64) ([]byte, error) {
 	stream, ok := grpc.ServerTransportStreamFromContext(ctx).(messageReader)
 	if !ok {
 		return nil, errors.New("the gRPC stream cannot be read")
@@ -59,12 +59,7 @@ func (s *Server) receive(ctx context.Context, taken *int64) (*authv3.CheckReques
 		return nil, errBusy
 	}
 	*taken = footprint(n)
-	data, err := readFull(stream, n)
-	if err != nil {
-		return nil, err
-	}
-	m := new(authv3.CheckRequest)
-	return m, proto.Unmarshal(data, m)
+	return readFull(stream, n)
 }
 
 // readFull reads n bytes in small parts: what is not read yet stays within the stream's window.
@@ -81,6 +76,21 @@ func readFull(stream messageReader, n int) ([]byte, error) {
 		part.Free()
 	}
 	return data, nil
+}
+
+// codec is the codec of protocol buffers, beside which replies of checks are bytes already.
+type codec struct{ encoding.CodecV2 }
+
+// encoded is a message that is bytes already.
+type encoded []byte
+
+func newCodec() codec { return codec{encoding.GetCodecV2(proto.Name)} }
+
+func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	if m, ok := v.(encoded); ok {
+		return mem.BufferSlice{mem.SliceBuffer(m)}, nil
+	}
+	return c.CodecV2.Marshal(v)
 }
 
 // unreadable is the decision about a call whose message could not be had.

@@ -8,13 +8,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	"google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/types/known/structpb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/hookauthz/hookauthz/policy"
 )
@@ -31,25 +26,73 @@ const (
 	headerShadowReason  = "x-hookauthz-shadow-reason"
 )
 
-var ourHeaders = []string{headerEndpoint, headerScheme, headerSecretVersion, headerDeliveryID, headerEvent, headerDuplicate, headerDegraded, headerShadowReason}
+var ourHeaders = [...]string{headerEndpoint, headerScheme, headerSecretVersion, headerDeliveryID, headerEvent, headerDuplicate, headerDegraded, headerShadowReason}
 
-// respond is the one place that builds a CheckResponse. Envoy allows whatever has no status or status 0, so only a decision that is
-// wholly an allow gets one; everything else, the impossible too, is denied with its HTTP status.
-func respond(d *policy.Decision, r *policy.Request) *authv3.CheckResponse {
+// Numbers of the fields that are written, from envoy/service/auth/v3, google/rpc and google/protobuf/struct.proto.
+const (
+	responseStatus   = 1
+	responseDenied   = 2
+	responseOK       = 3
+	responseMetadata = 4
+
+	statusCode = 1
+
+	okHeaders         = 2
+	okHeadersToRemove = 5
+
+	deniedStatus  = 1
+	deniedHeaders = 2
+	deniedBody    = 3
+
+	optionHeader = 1
+	optionAppend = 2
+	optionAction = 3
+
+	structFields = 1
+	valueString  = 3
+)
+
+// overwrite is the append_action OVERWRITE_IF_EXISTS_OR_ADD.
+const overwrite = 2
+
+// respond is the one place that makes a CheckResponse. Envoy allows whatever has no status or status 0, so only a decision that is
+// wholly an allow goes without one; everything else, the impossible too, is denied with its HTTP status. The reply is appended to dst.
+func respond(dst []byte, d *policy.Decision, r *policy.Request) []byte {
 	safe := checked(*d)
-	response := &authv3.CheckResponse{DynamicMetadata: metadata(&safe)}
 	switch safe.Outcome {
 	case policy.Allow:
-		response.Status = &status.Status{Code: int32(codes.OK)}
-		response.HttpResponse = &authv3.CheckResponse_OkResponse{OkResponse: forward(&safe, r)}
+		dst = message(dst, responseStatus, func(dst []byte) []byte { return dst }) // code 0
+		dst = message(dst, responseOK, func(dst []byte) []byte { return forward(dst, &safe, r) })
 	case policy.Answer:
-		response.Status = &status.Status{Code: int32(codes.PermissionDenied)}
-		response.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: answer(&safe)}
+		dst = refuse(dst)
+		dst = message(dst, responseDenied, func(dst []byte) []byte { return answer(dst, &safe) })
 	default:
-		response.Status = &status.Status{Code: int32(codes.PermissionDenied)}
-		response.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: deny(&safe, r.RequestID)}
+		dst = refuse(dst)
+		dst = message(dst, responseDenied, func(dst []byte) []byte { return deny(dst, &safe, r.RequestID) })
 	}
-	return response
+	return message(dst, responseMetadata, func(dst []byte) []byte { return metadata(dst, &safe) })
+}
+
+// refuse writes a status that is not 0.
+func refuse(dst []byte) []byte {
+	return message(dst, responseStatus, func(dst []byte) []byte {
+		return protowire.AppendVarint(protowire.AppendTag(dst, statusCode, protowire.VarintType), uint64(codes.PermissionDenied))
+	})
+}
+
+// message appends a message field. Its length goes before it, so what it holds moves by the few bytes that the length takes.
+func message(dst []byte, number protowire.Number, write func([]byte) []byte) []byte {
+	dst = protowire.AppendTag(dst, number, protowire.BytesType)
+	start := len(dst)
+	dst = write(dst)
+	n := len(dst) - start
+	var length [10]byte
+	return slices.Insert(dst, start, protowire.AppendVarint(length[:0], uint64(n))...)
+}
+
+// appendText appends a text field, which must be UTF-8.
+func appendText(dst []byte, number protowire.Number, s string) []byte {
+	return protowire.AppendString(protowire.AppendTag(dst, number, protowire.BytesType), s)
 }
 
 // checked is the decision itself where it can be: an allow for a reason of allows, an answer with its status and a text that can be
@@ -85,15 +128,14 @@ func instead(d *policy.Decision, r policy.Reason) policy.Decision {
 }
 
 // forward sets our headers on the request and removes what a client sent under their names.
-func forward(d *policy.Decision, r *policy.Request) *authv3.OkHttpResponse {
-	out := &authv3.OkHttpResponse{}
-	set := make(map[string]bool, len(ourHeaders))
+func forward(dst []byte, d *policy.Decision, r *policy.Request) []byte {
+	var set [len(ourHeaders)]bool
 	add := func(name, value string) {
 		if value == "" || len(value) > maxValue || !printable(value) {
 			return
 		}
-		set[name] = true
-		out.Headers = append(out.Headers, header(name, value))
+		set[slices.Index(ourHeaders[:], name)] = true
+		dst = header(dst, okHeaders, name, value)
 	}
 	if d.Reason == policy.Shadow {
 		add(headerShadowReason, d.Shadow.String())
@@ -114,38 +156,48 @@ func forward(d *policy.Decision, r *policy.Request) *authv3.OkHttpResponse {
 			add(headerDegraded, "true")
 		}
 	}
-	out.HeadersToRemove = removals(set, r.Headers)
-	return out
+	return remove(dst, &set, r.Headers)
 }
 
-// removals are our names that are not set, in both of their usual spellings, and every other mix of '-' and '_' that the request
-// carries. Envoy removes after it sets: a name that is set is never among them.
-func removals(set map[string]bool, request []policy.Header) []string {
-	out := make([]string, 0, 2*len(ourHeaders))
-	for _, name := range ourHeaders {
-		if !set[name] {
-			out = append(out, name)
-		}
-		out = append(out, strings.ReplaceAll(name, "-", "_"))
+// removals are the fields that remove our names, each in both of its usual spellings, prepared.
+var removals = func() (out [len(ourHeaders)]struct{ dashes, underscores []byte }) {
+	for i, name := range ourHeaders {
+		out[i].dashes = appendText(nil, okHeadersToRemove, name)
+		out[i].underscores = appendText(nil, okHeadersToRemove, strings.ReplaceAll(name, "-", "_"))
 	}
-	for _, h := range request {
+	return out
+}()
+
+// remove takes away our names that are not set, in both of their usual spellings, and every other mix of '-' and '_' that the request
+// carries. Envoy removes after it sets: a name that is set is never among them.
+func remove(dst []byte, set *[len(ourHeaders)]bool, request []policy.Header) []byte {
+	for i := range removals {
+		if !set[i] {
+			dst = append(dst, removals[i].dashes...)
+		}
+		dst = append(dst, removals[i].underscores...)
+	}
+	for i, h := range request {
 		if !strings.Contains(h.Name, "_") || !strings.Contains(h.Name, "-") {
 			continue
 		}
-		if slices.Contains(ourHeaders, strings.ReplaceAll(h.Name, "_", "-")) && !slices.Contains(out, h.Name) {
-			out = append(out, h.Name)
+		twice := slices.ContainsFunc(request[:i], func(other policy.Header) bool { return other.Name == h.Name })
+		if !twice && slices.Contains(ourHeaders[:], strings.ReplaceAll(h.Name, "_", "-")) {
+			dst = appendText(dst, okHeadersToRemove, h.Name)
 		}
 	}
-	return out
+	return dst
 }
 
 // header sets one header. A raw_value would arrive empty. Both fields say "overwrite": Envoy's reading of either alone has changed.
-func header(name, value string) *corev3.HeaderValueOption {
-	return &corev3.HeaderValueOption{
-		Header:       &corev3.HeaderValue{Key: name, Value: value},
-		Append:       wrapperspb.Bool(false),
-		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-	}
+func header(dst []byte, number protowire.Number, name, value string) []byte {
+	return message(dst, number, func(dst []byte) []byte {
+		dst = message(dst, optionHeader, func(dst []byte) []byte {
+			return appendText(appendText(dst, headerKey, name), headerValue, value)
+		})
+		dst = message(dst, optionAppend, func(dst []byte) []byte { return dst }) // a BoolValue that is there, and false
+		return protowire.AppendVarint(protowire.AppendTag(dst, optionAction, protowire.VarintType), overwrite)
+	})
 }
 
 // errorBody is all that a sender learns of a denial.
@@ -155,19 +207,21 @@ type errorBody struct {
 	RequestID string `json:"request_id"`
 }
 
-func deny(d *policy.Decision, requestID string) *authv3.DeniedHttpResponse {
-	reason, code := d.Reason, d.Status
+func deny(dst []byte, d *policy.Decision, requestID string) []byte {
+	dst = httpStatus(dst, d.Status)
+	dst = header(dst, deniedHeaders, "content-type", "application/json")
+	if after := retryAfter(d.Status, d.RetryAfter); after != "" {
+		dst = header(dst, deniedHeaders, "retry-after", after)
+	}
 	// The text is of our own making and always encodes.
-	body, _ := json.Marshal(errorBody{reason.Code(), reason.Message(), requestID})
-	out := &authv3.DeniedHttpResponse{
-		Status:  &typev3.HttpStatus{Code: typev3.StatusCode(code)},
-		Headers: []*corev3.HeaderValueOption{header("content-type", "application/json")},
-		Body:    string(body),
-	}
-	if after := retryAfter(code, d.RetryAfter); after != "" {
-		out.Headers = append(out.Headers, header("retry-after", after))
-	}
-	return out
+	body, _ := json.Marshal(errorBody{d.Reason.Code(), d.Reason.Message(), requestID})
+	return protowire.AppendBytes(protowire.AppendTag(dst, deniedBody, protowire.BytesType), body)
+}
+
+func httpStatus(dst []byte, code int) []byte {
+	return message(dst, deniedStatus, func(dst []byte) []byte {
+		return protowire.AppendVarint(protowire.AppendTag(dst, statusCode, protowire.VarintType), uint64(code))
+	})
 }
 
 // retryAfter is a Retry-After header in whole seconds, rounded up. Every 429 and 503 has one.
@@ -182,25 +236,27 @@ func retryAfter(code int, d time.Duration) string {
 	return strconv.FormatInt(max(1, seconds), 10)
 }
 
-func answer(d *policy.Decision) *authv3.DeniedHttpResponse {
+func answer(dst []byte, d *policy.Decision) []byte {
 	contentType := d.Reply.ContentType
 	if contentType == "" {
 		contentType = "text/plain"
 	}
-	return &authv3.DeniedHttpResponse{
-		Status:  &typev3.HttpStatus{Code: typev3.StatusCode(d.Status)},
-		Headers: []*corev3.HeaderValueOption{header("content-type", contentType), header("x-content-type-options", "nosniff")},
-		Body:    string(d.Reply.Body),
-	}
+	dst = httpStatus(dst, d.Status)
+	dst = header(dst, deniedHeaders, "content-type", contentType)
+	dst = header(dst, deniedHeaders, "x-content-type-options", "nosniff")
+	return protowire.AppendBytes(protowire.AppendTag(dst, deniedBody, protowire.BytesType), d.Reply.Body)
 }
 
 // metadata goes to Envoy's dynamic metadata on every decision: access logs read it, and the outcome log brings the reservation back.
-func metadata(d *policy.Decision) *structpb.Struct {
-	fields := make(map[string]*structpb.Value, 10)
+func metadata(dst []byte, d *policy.Decision) []byte {
 	add := func(name, value string) {
-		if value != "" {
-			fields[name] = structpb.NewStringValue(value)
+		if value == "" {
+			return
 		}
+		dst = message(dst, structFields, func(dst []byte) []byte {
+			dst = appendText(dst, entryKey, name)
+			return message(dst, entryValue, func(dst []byte) []byte { return appendText(dst, valueString, value) })
+		})
 	}
 	add("endpoint", quotable(d.Endpoint))
 	add("decision", d.Outcome.String())
@@ -216,7 +272,7 @@ func metadata(d *policy.Decision) *structpb.Struct {
 	if d.Degraded {
 		add("degraded", "true")
 	}
-	return &structpb.Struct{Fields: fields}
+	return dst
 }
 
 // quotable is text of a sender as it may stand in a log or in metadata: at most maxValue bytes of valid UTF-8 without control characters.

@@ -18,26 +18,48 @@ type TLSFiles struct {
 	Cert, Key string
 	// ClientCA holds the authorities that client certificates must come from. Empty: none is asked for.
 	ClientCA string
-	// ClientNames are the DNS or URI names of which the client's certificate must carry one. Empty: any certificate of ClientCA.
+	// ClientNames are the DNS or URI names of which the client's certificate must carry one, letter for letter. Empty: any certificate of
+	// ClientCA. They need a ClientCA.
 	ClientNames []string
+}
+
+// suites are those of TLS 1.2 that keep what was recorded secret when the key leaks later, and that protect the length of what they hide.
+// TLS 1.3 has no others.
+var suites = []uint16{
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+	tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+}
+
+// secure is what every configuration of the listener has.
+func secure() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}, CipherSuites: suites}
 }
 
 // recheck is how long what was read is good without another look at the files.
 const recheck = time.Second
 
-// Load reads the files and gives a configuration that follows them. A pair that cannot be used leaves the one before in force and is logged once.
+// Load reads the files and gives a configuration that follows them: a handshake sees what they held a second ago or later. Files that
+// cannot be used leave those before in force and are logged once. Connections that stand are not looked at again; they end with their age.
 func (f TLSFiles) Load(logger *slog.Logger, now func() time.Time) (*tls.Config, error) {
+	if len(f.ClientNames) > 0 && f.ClientCA == "" {
+		return nil, fmt.Errorf("the client names %q need a client CA: without one no certificate is asked for", f.ClientNames)
+	}
+	if slices.Contains(f.ClientNames, "") {
+		return nil, errors.New("a client name is empty; leave the list out to take any certificate of the client CA")
+	}
 	c := &certificates{files: f, logger: logger, now: now}
 	current, sum, err := f.read()
 	if err != nil {
 		return nil, err
 	}
 	c.current, c.sum, c.checked = current, sum, now()
-	return &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		NextProtos:         []string{"h2"},
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.get(), nil },
-	}, nil
+	config := secure()
+	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.get(), nil }
+	return config, nil
 }
 
 // certificates hold the configuration in force.
@@ -49,7 +71,7 @@ type certificates struct {
 	mu      sync.Mutex // guards what follows
 	current *tls.Config
 	sum     [sha256.Size]byte
-	failed  string
+	failed  string // the error that was logged last; empty once the files are good again
 	checked time.Time
 }
 
@@ -57,17 +79,21 @@ func (c *certificates) get() *tls.Config {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
-	if now.Sub(c.checked) < recheck {
+	if age := now.Sub(c.checked); age >= 0 && age < recheck { // a clock that was set back does not stop the checks
 		return c.current
 	}
 	c.checked = now
 	next, sum, err := c.files.read()
-	switch {
-	case err != nil && err.Error() != c.failed:
-		c.failed = err.Error()
-		c.logger.Error("the certificates cannot be used; those before stay in force", "error", err)
-	case err == nil && sum != c.sum:
-		c.current, c.sum, c.failed = next, sum, ""
+	if err != nil {
+		if err.Error() != c.failed {
+			c.failed = err.Error()
+			c.logger.Error("the certificates cannot be used; those before stay in force", "error", err)
+		}
+		return c.current
+	}
+	c.failed = ""
+	if sum != c.sum {
+		c.current, c.sum = next, sum
 		c.logger.Info("certificates read again")
 	}
 	return c.current
@@ -93,7 +119,8 @@ func (f TLSFiles) read() (*tls.Config, [sha256.Size]byte, error) {
 	if err != nil {
 		return fail(fmt.Errorf("the certificate %q and the key %q cannot be used: %w", f.Cert, f.Key, err))
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}, Certificates: []tls.Certificate{pair}}
+	config := secure()
+	config.Certificates = []tls.Certificate{pair}
 	if f.ClientCA != "" {
 		config.ClientCAs = x509.NewCertPool()
 		if !config.ClientCAs.AppendCertsFromPEM(parts[2]) {

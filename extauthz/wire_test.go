@@ -1,0 +1,389 @@
+package extauthz
+
+import (
+	"encoding/json"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+	"pgregory.net/rapid"
+
+	"github.com/hookauthz/hookauthz/policy"
+)
+
+// The same by the library of protocol buffers: an oracle for the hand-written reading and writing.
+
+// typedDecode reads a CheckRequest, whatever its shape. Strings and body are views of the message. Time is left to the caller.
+func typedDecode(m *authv3.CheckRequest) *policy.Request {
+	attributes := m.GetAttributes()
+	http := attributes.GetRequest().GetHttp()
+	r := &policy.Request{
+		StreamID: http.GetId(),
+		Method:   http.GetMethod(),
+		Host:     http.GetHost(),
+		Path:     http.GetPath(),
+		Peer:     typedPeer(attributes.GetSource().GetAddress()),
+	}
+	r.Endpoint, r.Named = attributes.GetContextExtensions()[endpointExtension]
+	r.Headers, r.Merged = typedHeaders(http)
+	r.RequestID = requestID(r.Headers)
+	if r.Host == "" {
+		r.Host, _ = only(r.Headers, ":authority")
+	}
+	typedBody(r, http)
+	return r
+}
+
+func typedPeer(a *corev3.Address) netip.Addr {
+	address, err := netip.ParseAddr(a.GetSocketAddress().GetAddress())
+	if err != nil || address.Zone() != "" {
+		return netip.Addr{}
+	}
+	return address.Unmap()
+}
+
+// typedHeaders takes the list, in which repeats stay apart and values are raw, or else the map, in which Envoy merged them.
+func typedHeaders(http *authv3.AttributeContext_HttpRequest) (list []policy.Header, merged bool) {
+	if raw := http.GetHeaderMap().GetHeaders(); len(raw) > 0 {
+		list = make([]policy.Header, 0, len(raw))
+		for _, h := range raw {
+			value := h.GetValue()
+			if raw := h.GetRawValue(); len(raw) > 0 {
+				value = string(raw)
+			}
+			list = append(list, policy.Header{Name: strings.ToLower(h.GetKey()), Value: value})
+		}
+		return list, false
+	}
+	list = make([]policy.Header, 0, len(http.GetHeaders()))
+	for name, value := range http.GetHeaders() {
+		list = append(list, policy.Header{Name: strings.ToLower(name), Value: value})
+	}
+	return list, true
+}
+
+// typedBody takes the bytes and what is known of them. Only Envoy's own word that nothing was cut makes them whole. Bytes and a text at once
+// are nothing that Envoy sends.
+func typedBody(r *policy.Request, http *authv3.AttributeContext_HttpRequest) {
+	partial, buffered := only(r.Headers, partialBodyHeader)
+	whole := buffered && partial == "false"
+	raw, text := http.GetRawBody(), http.GetBody()
+	present := buffered || has(r.Headers, partialBodyHeader)
+	switch {
+	case len(raw) > 0:
+		r.Body = [][]byte{raw}
+	case text != "":
+		r.Body = [][]byte{[]byte(text)}
+	}
+	switch {
+	case len(r.Body) == 0 && !present:
+		r.BodyState = policy.NoBody
+	case !whole, len(raw) > 0 && text != "":
+		r.BodyState = policy.PartialBody
+	case len(raw) == 0 && text != "":
+		r.BodyState = policy.TextBody
+	default:
+		r.BodyState = policy.WholeBody
+	}
+}
+
+// typedRespond builds a CheckResponse. Envoy allows whatever has no status or status 0, so only a decision that is
+// wholly an allow gets one; everything else, the impossible too, is denied with its HTTP status.
+func typedRespond(d *policy.Decision, r *policy.Request) *authv3.CheckResponse {
+	safe := checked(*d)
+	response := &authv3.CheckResponse{DynamicMetadata: typedMetadata(&safe)}
+	switch safe.Outcome {
+	case policy.Allow:
+		response.Status = &status.Status{Code: int32(codes.OK)}
+		response.HttpResponse = &authv3.CheckResponse_OkResponse{OkResponse: typedForward(&safe, r)}
+	case policy.Answer:
+		response.Status = &status.Status{Code: int32(codes.PermissionDenied)}
+		response.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: typedAnswer(&safe)}
+	default:
+		response.Status = &status.Status{Code: int32(codes.PermissionDenied)}
+		response.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: typedDeny(&safe, r.RequestID)}
+	}
+	return response
+}
+
+// forward sets our headers on the request and removes what a client sent under their names.
+func typedForward(d *policy.Decision, r *policy.Request) *authv3.OkHttpResponse {
+	out := &authv3.OkHttpResponse{}
+	set := make(map[string]bool, len(ourHeaders))
+	add := func(name, value string) {
+		if value == "" || len(value) > maxValue || !printable(value) {
+			return
+		}
+		set[name] = true
+		out.Headers = append(out.Headers, typedHeader(name, value))
+	}
+	if d.Reason == policy.Shadow {
+		add(headerShadowReason, d.Shadow.String())
+	} else {
+		add(headerEndpoint, d.Endpoint)
+		add(headerScheme, d.Scheme)
+		add(headerSecretVersion, d.SecretVersion)
+		if d.DeliveryIDSigned {
+			add(headerDeliveryID, d.DeliveryID)
+		}
+		if d.EventSigned {
+			add(headerEvent, d.Event)
+		}
+		if d.Duplicate {
+			add(headerDuplicate, "true")
+		}
+		if d.Reason == policy.Degraded {
+			add(headerDegraded, "true")
+		}
+	}
+	out.HeadersToRemove = typedRemovals(set, r.Headers)
+	return out
+}
+
+// removals are our names that are not set, in both of their usual spellings, and every other mix of '-' and '_' that the request
+// carries. Envoy removes after it sets: a name that is set is never among them.
+func typedRemovals(set map[string]bool, request []policy.Header) []string {
+	out := make([]string, 0, 2*len(ourHeaders))
+	for _, name := range ourHeaders {
+		if !set[name] {
+			out = append(out, name)
+		}
+		out = append(out, strings.ReplaceAll(name, "-", "_"))
+	}
+	for _, h := range request {
+		if !strings.Contains(h.Name, "_") || !strings.Contains(h.Name, "-") {
+			continue
+		}
+		if slices.Contains(ourHeaders[:], strings.ReplaceAll(h.Name, "_", "-")) && !slices.Contains(out, h.Name) {
+			out = append(out, h.Name)
+		}
+	}
+	return out
+}
+
+// header sets one header. A raw_value would arrive empty. Both fields say "overwrite": Envoy's reading of either alone has changed.
+func typedHeader(name, value string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: name, Value: value},
+		Append:       wrapperspb.Bool(false),
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}
+}
+
+func typedDeny(d *policy.Decision, requestID string) *authv3.DeniedHttpResponse {
+	reason, code := d.Reason, d.Status
+	// The text is of our own making and always encodes.
+	body, _ := json.Marshal(errorBody{reason.Code(), reason.Message(), requestID})
+	out := &authv3.DeniedHttpResponse{
+		Status:  &typev3.HttpStatus{Code: typev3.StatusCode(code)},
+		Headers: []*corev3.HeaderValueOption{typedHeader("content-type", "application/json")},
+		Body:    string(body),
+	}
+	if after := retryAfter(code, d.RetryAfter); after != "" {
+		out.Headers = append(out.Headers, typedHeader("retry-after", after))
+	}
+	return out
+}
+
+func typedAnswer(d *policy.Decision) *authv3.DeniedHttpResponse {
+	contentType := d.Reply.ContentType
+	if contentType == "" {
+		contentType = "text/plain"
+	}
+	return &authv3.DeniedHttpResponse{
+		Status:  &typev3.HttpStatus{Code: typev3.StatusCode(d.Status)},
+		Headers: []*corev3.HeaderValueOption{typedHeader("content-type", contentType), typedHeader("x-content-type-options", "nosniff")},
+		Body:    string(d.Reply.Body),
+	}
+}
+
+// typedMetadata goes to Envoy's dynamic metadata on every decision: access logs read it, and the outcome log brings the reservation back.
+func typedMetadata(d *policy.Decision) *structpb.Struct {
+	fields := make(map[string]*structpb.Value, 10)
+	add := func(name, value string) {
+		if value != "" {
+			fields[name] = structpb.NewStringValue(value)
+		}
+	}
+	add("endpoint", quotable(d.Endpoint))
+	add("decision", d.Outcome.String())
+	add("reason", d.Reason.String())
+	add("secret_version", quotable(d.SecretVersion))
+	add("delivery_id", quotable(d.DeliveryID))
+	add("event_type", quotable(d.Event))
+	add("policy_revision", quotable(d.Revision))
+	add("reservation", quotable(d.Reservation))
+	if d.Reason == policy.Shadow {
+		add("shadow", d.Shadow.String())
+	}
+	if d.Degraded {
+		add("degraded", "true")
+	}
+	return &structpb.Struct{Fields: fields}
+}
+
+// fataler is a test, or a check of rapid.
+type fataler interface {
+	Helper()
+	Fatal(args ...any)
+}
+
+// decodeMessage is what decode makes of a message, which the library has encoded.
+func decodeMessage(t fataler, m *authv3.CheckRequest) *policy.Request {
+	t.Helper()
+	data, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := new(policy.Request)
+	if err := decode(data, r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// respondMessage is the reply as the library reads it.
+func respondMessage(t fataler, d *policy.Decision, r *policy.Request) *authv3.CheckResponse {
+	t.Helper()
+	m := new(authv3.CheckResponse)
+	if err := proto.Unmarshal(respond(nil, d, r), m); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// sortHeaders makes merged headers comparable: a map has no order.
+func sortHeaders(r *policy.Request) {
+	if r.Merged {
+		slices.SortFunc(r.Headers, func(a, b policy.Header) int { return strings.Compare(a.Name+"="+a.Value, b.Name+"="+b.Value) })
+	}
+	if len(r.Headers) == 0 {
+		r.Headers = nil
+	}
+}
+
+// FuzzDecodeEqualsTheLibrary holds decode against the library: what the library reads, decode reads alike; what decode refuses, the library refuses.
+func FuzzDecodeEqualsTheLibrary(f *testing.F) {
+	for _, m := range []*authv3.CheckRequest{
+		{},
+		{Attributes: &authv3.AttributeContext{
+			Source:            &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{Address: "192.0.2.1"}}}},
+			ContextExtensions: map[string]string{"hookauthz.endpoint": "a", "b": "c"},
+			Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{Id: "1", Method: "POST", Path: "/a?b", Host: "h", RawBody: []byte("{}"),
+				Headers:   map[string]string{"A": "1", "a": "2", "x-envoy-auth-partial-body": "false"},
+				HeaderMap: &corev3.HeaderMap{Headers: []*corev3.HeaderValue{{Key: "X-Sig", RawValue: []byte("\xff")}, {Key: "x-request-id", Value: "r"}}}}},
+		}},
+		{Attributes: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{Body: "text", Headers: map[string]string{"x-envoy-auth-partial-body": "false"}}}}},
+	} {
+		data, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+		f.Add(append(data, data...)) // messages merge
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var m authv3.CheckRequest
+		wanted := proto.Unmarshal(data, &m)
+		var got policy.Request
+		err := decode(slices.Clone(data), &got)
+		if wanted != nil {
+			return // decode may pass over what it does not need
+		}
+		if err != nil {
+			t.Fatalf("refused what is well-formed: %v", err)
+		}
+		want := typedDecode(&m)
+		sortHeaders(&got)
+		sortHeaders(want)
+		if diff := cmp.Diff(*want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+			t.Errorf("request (-library +decode):\n%s", diff)
+		}
+	})
+}
+
+// Text that is not UTF-8 is refused where the library refuses it.
+func TestDecodeRefusesInvalidText(t *testing.T) {
+	for _, m := range []*authv3.AttributeContext_HttpRequest{
+		{Id: "\xff"}, {Method: "\xff"}, {Path: "\xff"}, {Host: "\xff"}, {Body: "\xff"}, {Headers: map[string]string{"a": "\xff"}}, {Headers: map[string]string{"\xff": "a"}},
+		{HeaderMap: &corev3.HeaderMap{Headers: []*corev3.HeaderValue{{Key: "\xff"}}}}, {HeaderMap: &corev3.HeaderMap{Headers: []*corev3.HeaderValue{{Key: "a", Value: "\xff"}}}},
+	} {
+		valid := proto.Clone(m)
+		data := invalidText(t, valid)
+		if err := decode(data, new(policy.Request)); err == nil {
+			t.Errorf("%q was taken", m)
+		}
+		if proto.Unmarshal(data, new(authv3.CheckRequest)) == nil {
+			t.Errorf("the library takes %q", m)
+		}
+	}
+	if err := decode([]byte{0x0a, 0x05, 0x01}, new(policy.Request)); err == nil {
+		t.Error("a cut message was taken")
+	}
+}
+
+// invalidText encodes a message in which every "\xff" stands for itself, which the library does not do.
+func invalidText(t *testing.T, http proto.Message) []byte {
+	t.Helper()
+	const mark = "\u0001"
+	m := http.(*authv3.AttributeContext_HttpRequest)
+	replace := func(s string) string { return strings.ReplaceAll(s, "\xff", mark) }
+	m.Id, m.Method, m.Path, m.Host, m.Body = replace(m.Id), replace(m.Method), replace(m.Path), replace(m.Host), replace(m.Body)
+	headers := map[string]string{}
+	for k, v := range m.Headers {
+		headers[replace(k)] = replace(v)
+	}
+	m.Headers = headers
+	for _, h := range m.GetHeaderMap().GetHeaders() {
+		h.Key, h.Value = replace(h.Key), replace(h.Value)
+	}
+	data, err := proto.Marshal(&authv3.CheckRequest{Attributes: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{Http: m}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := strings.LastIndex(string(data), mark)
+	if at < 0 {
+		t.Fatal("no mark")
+	}
+	data[at] = 0xff
+	return data
+}
+
+// What respond writes is what the library reads of the same reply made from its own types.
+func TestRespondEqualsTheLibrary(t *testing.T) {
+	text := rapid.OneOf(rapid.Just(""), rapid.String(), rapid.StringMatching(`[a-z-]{1,300}`), rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) }))
+	name := rapid.OneOf(rapid.SampledFrom([]string{"x-hookauthz_endpoint", "x_hookauthz-event", "x_hookauthz_scheme", "x-hookauthz-scheme", "a_b-c"}), text)
+	rapid.Check(t, func(t *rapid.T) {
+		d := policy.Decision{
+			Outcome: policy.Outcome(rapid.IntRange(0, 3).Draw(t, "outcome")), Reason: policy.Reason(rapid.IntRange(0, 36).Draw(t, "reason")),
+			Shadow: policy.Reason(rapid.IntRange(0, 36).Draw(t, "shadow")), Status: rapid.SampledFrom([]int{0, 200, 204, 401, 403, 404, 409, 413, 429, 500, 503}).Draw(t, "status"),
+			RetryAfter: 1e6 * 1000 * 1, Endpoint: text.Draw(t, "endpoint"), Scheme: text.Draw(t, "scheme"), SecretVersion: text.Draw(t, "version"),
+			DeliveryID: text.Draw(t, "id"), DeliveryIDSigned: rapid.Bool().Draw(t, "idSigned"), Event: text.Draw(t, "event"), EventSigned: rapid.Bool().Draw(t, "eventSigned"),
+			Duplicate: rapid.Bool().Draw(t, "duplicate"), Degraded: rapid.Bool().Draw(t, "degraded"), Reservation: text.Draw(t, "reservation"), Revision: text.Draw(t, "revision"),
+			Reply: policy.Reply{ContentType: text.Draw(t, "type"), Body: []byte(text.Draw(t, "body"))},
+		}
+		r := policy.Request{RequestID: "r"}
+		for range rapid.IntRange(0, 4).Draw(t, "headers") {
+			h := strings.ToValidUTF8(name.Draw(t, "name"), "")
+			r.Headers = append(r.Headers, policy.Header{Name: h, Value: "v"})
+		}
+		var got authv3.CheckResponse
+		if err := proto.Unmarshal(respond(nil, &d, &r), &got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(typedRespond(&d, &r), &got, protocmp.Transform()); diff != "" {
+			t.Errorf("reply (-library +respond):\n%s", diff)
+		}
+	})
+}
