@@ -44,6 +44,7 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Deadline:            time.Now().Add(3 * time.Minute), // for a server that starts where it should not
 		Setup: func(e *testscript.Env) error {
 			// A program with the race detector sleeps for a second at its end unless it is told not to.
 			e.Setenv("GORACE", "atexit_sleep_ms=0")
