@@ -228,9 +228,12 @@ func (c *check) skip() Reason {
 	return OK
 }
 
+// longestPause bounds what a sender is told of a pause: one that lasts for years may still be ended sooner.
+const longestPause = 24 * time.Hour
+
 func (c *check) paused() Reason {
 	if until := c.webhook.pausedUntil; c.request.Time.Before(until) {
-		c.d.RetryAfter = until.Sub(c.request.Time)
+		c.d.RetryAfter = min(until.Sub(c.request.Time), longestPause)
 		return Paused
 	}
 	return OK
