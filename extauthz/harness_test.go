@@ -271,6 +271,7 @@ func set(t testing.TB, options []*corev3.HeaderValueOption) map[string]string {
 		if _, twice := out[name]; twice {
 			t.Errorf("the header %q is set twice", name)
 		}
+		//lint:ignore SA1019 Envoys before 1.37 read it
 		if len(o.GetHeader().GetRawValue()) > 0 || o.GetAppend() == nil || o.GetAppend().GetValue() || o.GetAppendAction() != corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD {
 			t.Errorf("the header %q is not a plain overwrite: %v", name, o)
 		}
