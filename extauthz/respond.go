@@ -177,12 +177,13 @@ func remove(dst []byte, set *[len(ourHeaders)]bool, request []policy.Header) []b
 		}
 		dst = append(dst, removals[i].underscores...)
 	}
-	for i, h := range request {
+	var mixed []string // few: our names have few spellings, however many headers a client sends
+	for _, h := range request {
 		if !strings.Contains(h.Name, "_") || !strings.Contains(h.Name, "-") {
 			continue
 		}
-		twice := slices.ContainsFunc(request[:i], func(other policy.Header) bool { return other.Name == h.Name })
-		if !twice && slices.Contains(ourHeaders[:], strings.ReplaceAll(h.Name, "_", "-")) {
+		if slices.Contains(ourHeaders[:], strings.ReplaceAll(h.Name, "_", "-")) && !slices.Contains(mixed, h.Name) {
+			mixed = append(mixed, h.Name)
 			dst = appendText(dst, okHeadersToRemove, h.Name)
 		}
 	}
