@@ -53,7 +53,7 @@ var checkTests = []checkTest{
 	{name: "paused", yaml: webhook(githubScheme, "pausedUntil: 2026-11-24T12:01:30.5Z"),
 		want: "deny paused", status: 503, code: "unavailable", retryAfter: "91"},
 	{name: "paused for ever", yaml: webhook(githubScheme, "pausedUntil: 9999-12-31T00:00:00Z"),
-		want: "deny paused", status: 503, code: "unavailable", retryAfter: "9223372037"},
+		want: "deny paused", status: 503, code: "unavailable", retryAfter: "86400"},
 	{name: "no peer", yaml: webhook(githubScheme), change: func(d *delivery) { d.peer = "" },
 		want: "deny source_unknown", status: 403, code: "forbidden_source"},
 	{name: "peer with a zone", yaml: webhook(githubScheme), change: func(d *delivery) { d.peer = "fe80::1%eth0" },
