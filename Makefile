@@ -3,7 +3,7 @@
 SHELL       := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build test check unit e2e manifests demo bench fuzz clean
+.PHONY: help build test check unit e2e manifests demo docs bench fuzz clean
 
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 STATICCHECK := 2026.2.2
@@ -48,6 +48,9 @@ manifests: ## Check docker-compose.yml and the Dockerfile
 
 demo: ## See deliveries pass and be refused at a real Envoy (ONCE=1: end after the table)
 	@mkdir -p .cache/bin && go build -o .cache/bin/demo ./demo && exec .cache/bin/demo $(if $(ONCE),-once)
+
+docs: ## Write the pages of docs/ that are made from data
+	go run ./docs/generate
 
 bench: ## Measure the server's CPU per check
 	go run ./bench

@@ -1,0 +1,34 @@
+// Generate writes the pages of docs that are made from data: schemes.md, handshakes.md and lists.md. Run it at the root of the module.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+func main() {
+	if err := write("docs"); err != nil {
+		fmt.Fprintf(os.Stderr, "generate: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// write writes every page into an existing folder.
+func write(dir string) error {
+	for name, text := range pages() {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			return fmt.Errorf("writing a page: %w", err)
+		}
+	}
+	return nil
+}
+
+// pages are the generated pages by file name.
+func pages() map[string]string {
+	return map[string]string{
+		"schemes.md":    schemesPage(),
+		"handshakes.md": handshakesPage(),
+		"lists.md":      listsPage(),
+	}
+}
