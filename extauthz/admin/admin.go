@@ -97,9 +97,7 @@ func Serve(ctx context.Context, l net.Listener, c Config) error {
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
-	if err := server.Shutdown(stop); err != nil {
-		server.Close() // some did not end in time
-	}
+	_ = server.Shutdown(stop) // what did not end in time is closed on return
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving the admin listener: %w", err)
 	}
