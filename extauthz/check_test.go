@@ -34,6 +34,8 @@ type checkTest struct {
 	metadata map[string]string
 	// noEndpoint: no policy was found.
 	noEndpoint bool
+	// text is that of an answer.
+	text string
 }
 
 // checkTests hold every reason that policy.Engine gives; the remaining ones are our own and have tests of their own below.
@@ -144,8 +146,22 @@ var checkTests = []checkTest{
 		metadata: map[string]string{"secret_version": "1", "delivery_id": "*", "event_type": "*", "degraded": "true"}},
 	{name: "shadow", yaml: webhook(githubScheme, "mode: shadow"), change: func(d *delivery) { d.without("x-hub-signature-256") },
 		want: "allow shadow", metadata: map[string]string{"shadow": "signature_missing"}},
+	{name: "handshake", yaml: webhook(`scheme: dropbox, secrets: [{version: "1", env: SECRET}]`, "handshake: {enabled: true}"), change: asking("/hook?challenge=3eZbrw1aBm2r"),
+		want: "answer handshake", status: 200, text: "3eZbrw1aBm2r"},
+	{name: "handshake with a wrong code", yaml: webhook(`scheme: fitbit, secrets: [{version: "1", env: SECRET}]`, "handshake: {enabled: true, verifyToken: {env: OTHER}}"), change: asking("/hook?verify=guess"),
+		want: "answer handshake", status: 404},
+	{name: "handshake that nobody enabled", yaml: webhook(`scheme: dropbox, secrets: [{version: "1", env: SECRET}]`), change: asking("/hook?challenge=3eZbrw1aBm2r"),
+		want: "deny method_not_allowed", status: 405, code: "invalid_request"},
 	{name: "paused in shadow", yaml: webhook(githubScheme, "mode: shadow", "pausedUntil: 2026-11-24T12:00:05Z"),
 		want: "deny paused", status: 503, code: "unavailable", retryAfter: "5"},
+}
+
+// asking makes a GET of a delivery.
+func asking(path string) func(*delivery) {
+	return func(d *delivery) {
+		d.method, d.path, d.body = "GET", path, nil
+		d.headers = []policy.Header{{Name: "x-request-id", Value: "request-1"}}
+	}
 }
 
 // payload is the body of every delivery of checkTests.
@@ -178,8 +194,6 @@ func TestCheckReasons(t *testing.T) {
 	for _, r := range []policy.Reason{policy.InternalError, policy.DeadlineExceeded, policy.Overloaded} {
 		seen.add("deny " + r.String())
 	}
-	// Handshakes are not built yet.
-	seen.add("answer " + policy.Handshake.String())
 	seen.complete(t)
 }
 
@@ -207,7 +221,10 @@ func (tt *checkTest) compare(t *testing.T, response *authv3.CheckResponse, set *
 	t.Helper()
 	decision, reason, _ := strings.Cut(tt.want, " ")
 	want := reply{}
-	if decision == "deny" {
+	switch decision {
+	case "answer":
+		want = reply{Code: int32(codes.PermissionDenied), Status: tt.status, Type: "text/plain", Nosniff: "nosniff", Text: tt.text}
+	case "deny":
 		want = reply{Code: int32(codes.PermissionDenied), Status: tt.status, Error: tt.code, Message: messageOf(t, reason), RequestID: "request-1", RetryAfter: tt.retryAfter, Type: "application/json"}
 	}
 	if diff := cmp.Diff(want, replyOf(t, response)); diff != "" {
