@@ -113,19 +113,28 @@ func (l Limit) interval() int64 {
 	return min(interval, farthest)
 }
 
+// Schedule is what a step goes by, in nanoseconds: the interval between two events on schedule, and by how much one may be early. Both are 0
+// for a limit that allows nothing, and at most 2^60. It is for engines that take the step elsewhere, as Take has it.
+func (l Limit) Schedule() (interval, early int64) {
+	if l.Count <= 0 || l.Period <= 0 || l.Burst <= 0 {
+		return 0, 0
+	}
+	interval, early = l.interval(), farthest
+	if most := int64(l.Burst - 1); most < early/interval {
+		early = interval * most
+	}
+	return interval, early
+}
+
 // Take is one step. The stored moment and now are in Unix nanoseconds; stored is 0 for a key that was never used, and a moment that
 // has passed is as good as 0. An event that fits gives the next moment to store. One that does not fits after retryAfter,
 // exactly: not a nanosecond before. It leaves the stored moment as it is, with one exception, for which next is to be stored always:
 // a moment further ahead than this limit can have put it, and than clocks may differ (a minute), is from a clock that was wrong
 // or from a larger limit. It counts as a budget that is just spent, so that a clock that was set back blocks nobody for long.
 func (l Limit) Take(stored, now int64) (next int64, ok bool, retryAfter time.Duration) {
-	if l.Count <= 0 || l.Period <= 0 || l.Burst <= 0 {
+	interval, early := l.Schedule()
+	if interval == 0 {
 		return stored, false, math.MaxInt64
-	}
-	interval := l.interval()
-	early := int64(farthest)
-	if most := int64(l.Burst - 1); most < early/interval {
-		early = interval * most
 	}
 	if spent := now + early + interval; stored > spent+maxSkew {
 		stored = spent

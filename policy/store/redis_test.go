@@ -1,0 +1,360 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/rueidis"
+	"pgregory.net/rapid"
+
+	"github.com/hookauthz/hookauthz/policy"
+	"github.com/hookauthz/hookauthz/policy/rate"
+	"github.com/hookauthz/hookauthz/policy/signature"
+	"github.com/hookauthz/hookauthz/policy/store"
+	"github.com/hookauthz/hookauthz/policy/store/redistest"
+	"github.com/hookauthz/hookauthz/policy/store/storetest"
+)
+
+// open connects to a server.
+func open(t testing.TB, url string, change func(*store.RedisConfig)) *store.Redis {
+	t.Helper()
+	c, err := store.ParseRedisURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		change(&c)
+	}
+	r := store.NewRedis(c)
+	if err := r.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	return r
+}
+
+func TestRedis(t *testing.T) {
+	r := open(t, redistest.Shared(t).URL(), (*store.RedisConfig).GoByCallersClock)
+	storetest.Run(t, func(*testing.T) policy.Store { return r })
+}
+
+// The script's arithmetic is that of rate.Limit.Take, to the nanosecond.
+func TestRedisLimitsAreExact(t *testing.T) {
+	r := open(t, redistest.Shared(t).URL(), (*store.RedisConfig).GoByCallersClock)
+	life := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		life++
+		l := rate.Limit{
+			Count:  rapid.IntRange(1, 1_000_000).Draw(rt, "count"),
+			Burst:  rapid.IntRange(1, 50).Draw(rt, "burst"),
+			Period: time.Duration(rapid.Int64Range(int64(time.Second), int64(24*time.Hour)).Draw(rt, "period")),
+		}
+		now, stored := start, int64(0)
+		for i := range rapid.IntRange(1, 30).Draw(rt, "steps") {
+			now = now.Add(time.Duration(rapid.Int64Range(-int64(time.Hour), 2*int64(l.Period)/int64(l.Count)).Draw(rt, "pass")))
+			if rapid.Bool().Draw(rt, "at once") {
+				now = now.Add(time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(rt, "ahead")))
+			}
+			next, ok, after := l.Take(stored, now.UnixNano())
+			stored = next
+			want := policy.Taken{RetryAfter: after}
+			if !ok {
+				want.Limited = 1
+			}
+			got, err := r.Take(t.Context(), &policy.Take{Time: now, Endpoint: fmt.Sprint("exact", life), Buckets: []policy.Bucket{{Key: key(1), Limit: l}}})
+			if err != nil {
+				rt.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				rt.Fatalf("step %d of %+v (-want +got):\n%s", i+1, l, diff)
+			}
+		}
+	})
+}
+
+// within is a context as the guard gives it.
+func within(t testing.TB, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestRedisGoesByServersClock(t *testing.T) {
+	r := open(t, redistest.Shared(t).URL(), nil)
+	take := delivery(1)
+	take.Endpoint, take.Window = t.Name(), time.Hour
+	take.Time = time.Now().Add(-48 * time.Hour) // a caller whose clock is wrong
+	if got, err := r.Take(within(t, time.Second), take); err != nil || got != (policy.Taken{}) {
+		t.Fatalf("got %+v, %v, want a new delivery", got, err)
+	}
+	later := *take
+	later.Time = time.Now().Add(48 * time.Hour)
+	if got, err := r.Take(within(t, time.Second), &later); err != nil || !got.Duplicate {
+		t.Errorf("got %+v, %v, want a duplicate", got, err)
+	}
+	limit := &policy.Take{Time: take.Time, Endpoint: t.Name(), Buckets: []policy.Bucket{{Key: key(1), Limit: rate.Limit{Count: 1, Period: time.Hour, Burst: 1}}}}
+	for i, want := range []int{0, 1} {
+		got, err := r.Take(within(t, time.Second), limit)
+		if err != nil || got.Limited != want {
+			t.Errorf("take %d: got %+v, %v, want limited %d", i+1, got, err, want)
+		}
+		if want == 1 && (got.RetryAfter > time.Hour || got.RetryAfter < time.Hour-time.Minute) {
+			t.Errorf("retry after %s, want nearly an hour", got.RetryAfter)
+		}
+	}
+}
+
+func TestRedisKeys(t *testing.T) {
+	s := redistest.Start(t)
+	r := open(t, s.URL(), nil)
+	take := delivery(1)
+	take.Messages = append(take.Messages, message(2), message(1))
+	take.Endpoint, take.Stream, take.Reservation = "github-ci", "secret-looking stream", time.Minute
+	take.Buckets = []policy.Bucket{{Key: key(7), Limit: rate.Limit{Count: 1, Period: time.Minute, Burst: 3}}}
+	before := s.Calls(t, "evalsha")
+	taken, err := r.Take(within(t, time.Second), take)
+	if err != nil || taken.Token == (policy.Token{}) {
+		t.Fatalf("got %+v, %v, want a reservation", taken, err)
+	}
+	if got := s.Calls(t, "evalsha") + s.Calls(t, "eval") - before; got != 2 { // the first is answered with NOSCRIPT
+		t.Errorf("%d scripts were run, want 2", got)
+	}
+	if _, err := r.Alive(within(t, time.Second), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Probe(within(t, time.Second), "github-ci"); err != nil {
+		t.Fatal(err)
+	}
+	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.Address()}, DisableCache: true, ForceSingleClient: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	keys, err := c.Do(t.Context(), c.B().Keys().Pattern("*").Build()).AsStrSlice()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const wanted = 7 // record, alias, bucket, stream, token, probe, replicas
+	if len(keys) != wanted {
+		t.Errorf("%d keys, want %d: %q", len(keys), wanted, keys)
+	}
+	for _, k := range keys {
+		ttl, err := c.Do(t.Context(), c.B().Pttl().Key(k).Build()).AsInt64()
+		if err != nil || ttl <= 0 || ttl > time.Hour.Milliseconds() {
+			t.Errorf("the key %q lives for %d ms, %v, want up to an hour", k, ttl, err)
+		}
+		if !strings.HasPrefix(k, "hookauthz:{github-ci}:") && k != "hookauthz:replicas" || len(k) > 64 {
+			t.Errorf("the key %q is not in its place", k)
+		}
+	}
+	// From then on, one command a delivery.
+	before, all := s.Calls(t, "evalsha"), s.Calls(t, "eval")
+	for n := range 100 {
+		next := *take
+		next.Messages = []signature.MessageID{message(100 + n)}
+		next.Stream = fmt.Sprint(n)
+		if _, err := r.Take(within(t, time.Second), &next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := s.Calls(t, "evalsha") - before; got != 100 || s.Calls(t, "eval") != all {
+		t.Errorf("100 deliveries took %d calls by SHA and %d by text, want 100 and 0", got, s.Calls(t, "eval")-all)
+	}
+}
+
+func TestRedisSendsItsScriptAgain(t *testing.T) {
+	s := redistest.Start(t)
+	r := open(t, s.URL(), nil)
+	for n := range 3 {
+		if got, err := r.Take(within(t, time.Second), delivery(n)); err != nil || got.Duplicate {
+			t.Fatalf("delivery %d: got %+v, %v", n, got, err)
+		}
+		s.Do(t, "SCRIPT", "FLUSH")
+	}
+	if got, err := r.Take(within(t, time.Second), delivery(0)); err != nil || !got.Duplicate {
+		t.Errorf("got %+v, %v, want a duplicate", got, err)
+	}
+}
+
+// A call that its caller has given up does nothing when the server gets to it.
+func TestRedisTooLate(t *testing.T) {
+	s := redistest.Start(t)
+	r := open(t, s.URL(), nil)
+	for n := range 4 { // the server's clock and its scripts are known now, on each connection
+		if _, err := r.Take(within(t, time.Second), delivery(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Signal(syscall.SIGSTOP)
+	_, err := r.Take(within(t, 50*time.Millisecond), delivery(77))
+	s.Signal(syscall.SIGCONT)
+	if err == nil {
+		t.Fatal("a stopped server has answered")
+	}
+	// The server reads what it was sent before it answers to this.
+	s.Do(t, "PING")
+	if got, err := r.Take(within(t, time.Second), delivery(77)); err != nil || got.Duplicate {
+		t.Errorf("got %+v, %v, want a new delivery: the first was given up", got, err)
+	}
+}
+
+func TestRedisWithoutRoom(t *testing.T) {
+	s := redistest.Start(t)
+	r := open(t, s.URL(), nil)
+	if _, err := r.Take(within(t, time.Second), delivery(1)); err != nil {
+		t.Fatal(err)
+	}
+	s.Do(t, "CONFIG", "SET", "maxmemory", "1")
+	limited := delivery(2)
+	limited.Stream, limited.Buckets = "s", []policy.Bucket{{Key: key(1), Limit: rate.Limit{Count: 1, Period: time.Hour, Burst: 1}}}
+	if _, err := r.Take(within(t, time.Second), limited); !errors.Is(err, policy.ErrStoreFull) {
+		t.Errorf("got %v, want %v", err, policy.ErrStoreFull)
+	}
+	if got, err := r.Take(within(t, time.Second), delivery(1)); err != nil || !got.Duplicate {
+		t.Errorf("got %+v, %v, want a duplicate: what is known is known", got, err)
+	}
+	s.Do(t, "CONFIG", "SET", "maxmemory", "0")
+	if got, err := r.Take(within(t, time.Second), limited); err != nil || got != (policy.Taken{}) {
+		t.Errorf("got %+v, %v, want nothing spent by the refusal", got, err)
+	}
+}
+
+func TestRedisCountsReplicas(t *testing.T) {
+	s := redistest.Start(t)
+	one, two := open(t, s.URL(), nil), open(t, s.URL(), nil)
+	for i, want := range []int{1, 2, 2} {
+		r := []*store.Redis{one, two, one}[i]
+		if got, err := r.Alive(within(t, time.Second), time.Minute); err != nil || got != want {
+			t.Errorf("call %d: got %d, %v, want %d", i+1, got, err, want)
+		}
+	}
+	for { // the other one falls silent
+		got, err := one.Alive(within(t, time.Second), time.Millisecond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got == 1 {
+			break
+		}
+	}
+}
+
+func TestParseRedisURL(t *testing.T) {
+	type parsed struct {
+		Addresses                    []string
+		Username, Password, Sentinel string
+		Database                     int
+		Cluster, TLS                 bool
+		ServerName                   string
+	}
+	tests := []struct {
+		url    string
+		want   parsed
+		prints string
+	}{
+		{"redis://localhost", parsed{Addresses: []string{"localhost:6379"}}, "redis://localhost:6379/0"},
+		{"redis://localhost:7000/3", parsed{Addresses: []string{"localhost:7000"}, Database: 3}, "redis://localhost:7000/3"},
+		{"redis://u:p%23w@h/", parsed{Addresses: []string{"h:6379"}, Username: "u", Password: "p#w"}, "redis://h:6379/0"},
+		{"redis://:pw@h", parsed{Addresses: []string{"h:6379"}, Password: "pw"}, "redis://h:6379/0"},
+		{"rediss://h", parsed{Addresses: []string{"h:6379"}, TLS: true, ServerName: "h"}, "rediss://h:6379/0"},
+		{"rediss://h:1?cluster=true&addr=i:2", parsed{Addresses: []string{"h:1", "i:2"}, TLS: true, Cluster: true}, "rediss://h:1,i:2/0?cluster=true"},
+		{"redis://h?sentinel=main&addr=i&addr=j:1", parsed{Addresses: []string{"h:26379", "i:26379", "j:1"}, Sentinel: "main"}, "redis://h:26379,i:26379,j:1/0?sentinel=main"},
+		{"redis://[::1]:7000", parsed{Addresses: []string{"[::1]:7000"}}, "redis://[::1]:7000/0"},
+	}
+	for _, tt := range tests {
+		c, err := store.ParseRedisURL(tt.url)
+		if err != nil {
+			t.Errorf("%s: %v", tt.url, err)
+			continue
+		}
+		got := parsed{c.Addresses, c.Username, c.Password, c.Sentinel, c.Database, c.Cluster, c.TLS != nil, ""}
+		if c.TLS != nil {
+			got.ServerName = c.TLS.ServerName
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.url, diff)
+		}
+		if c.String() != tt.prints {
+			t.Errorf("%s prints as %s, want %s", tt.url, c, tt.prints)
+		}
+	}
+}
+
+func TestParseRedisURLFaults(t *testing.T) {
+	tests := []struct{ url, want string }{
+		{"http://u:hunter2@h", `the URL of the store has the scheme "http", not redis or rediss`},
+		{"redis://u:hunter2@h:port", "the URL of the store cannot be read"},
+		{"redis://u:hunter2@h:99999", `the URL of the store has the address "h:99999", which is not host:port`},
+		{"redis://u:hunter2@", "the URL of the store names no host"},
+		{"redis:hunter2", "the URL of the store names no host"},
+		{"redis://u:p#hunter2@h", "the URL of the store cannot be read"},
+		{"redis://h#hunter2", "the URL of the store has a '#': in a password it is written %23"},
+		{"redis://h/one", `the URL of the store names the database "one", which is not a number`},
+		{"redis://h/-1", `the URL of the store names the database "-1", which is not a number`},
+		{"redis://h?cluster=maybe", "the URL of the store says cluster=maybe, not true or false"},
+		{"redis://h/2?cluster=true", "the URL of the store names the database 2: a cluster has none but 0"},
+		{"redis://h?cluster=true&cluster=false", `the URL of the store has the parameter "cluster" more than once`},
+		{"redis://h?cluster=true&sentinel=a", "the URL of the store names a cluster and a sentinel: it can be one of them"},
+		{"redis://h?sentinel=", "the URL of the store names no primary in the parameter sentinel"},
+		{"redis://h?skip_verify=true", `the URL of the store has an unknown parameter "skip_verify"`},
+		{"redis://h?addr=i", "the URL of the store has several addresses, and neither cluster nor sentinel"},
+		{"redis://h?addr=:1&cluster=true", `the URL of the store has the address ":1", which is not host:port`},
+	}
+	for _, tt := range tests {
+		_, err := store.ParseRedisURL(tt.url)
+		var refused *store.Refused
+		if !errors.As(err, &refused) || err.Error() != tt.want || refused.Fix == "" {
+			t.Errorf("%s: got %v, want %s", tt.url, err, tt.want)
+		}
+		if err != nil && strings.Contains(err.Error()+refused.Fix, "hunter2") {
+			t.Errorf("%s: the password is in %v", tt.url, err)
+		}
+	}
+}
+
+func TestRedisRefuses(t *testing.T) {
+	s := redistest.Start(t, "--requirepass", "hunter2", "--databases", "2")
+	free := redistest.Start(t)
+	replica := redistest.Start(t)
+	replica.Do(t, "REPLICAOF", "127.0.0.1", "1")
+	cluster := redistest.Start(t, "--cluster-enabled", "yes")
+	with := func(userinfo, more string) string { return "redis://" + userinfo + s.Address() + more }
+	tests := []struct{ name, url, want, fix string }{
+		{"no password", with("", ""), "NOAUTH", "the server wants a password"},
+		{"wrong password", with(":wrong-secret@", ""), "WRONGPASS", "check the user and the password"},
+		{"wrong user", with("nobody:hunter2@", ""), "WRONGPASS", "check the user and the password"},
+		{"wrong database", with(":hunter2@", "/7"), "DB index is out of range", "give a database that the server has"},
+		{"nobody there", "redis://127.0.0.1:1", "connection refused", "start the server, or correct the host and port"},
+		{"TLS to a plain port", "rediss://" + free.Address(), "deadline exceeded", "the server may speak no TLS at this port"},
+		{"a cluster without the flag", cluster.URL(), "it is a node of a cluster", "add ?cluster=true to the URL"},
+		{"the flag without a cluster", free.URL() + "?cluster=true", "", "leave cluster=true out"},
+		{"a sentinel's name without sentinels", "redis://" + free.Address() + "?sentinel=main", "", ""},
+		{"a replica", replica.URL(), "takes no writes", "give the URL of the primary"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := store.ParseRedisURL(tt.url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := store.NewRedis(c)
+			defer r.Close()
+			err = r.Connect(within(t, 5*time.Second))
+			var refused *store.Refused
+			if !errors.As(err, &refused) || !strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(refused.Fix, tt.fix) {
+				t.Fatalf("got %v (%+v), want %q and %q", err, refused, tt.want, tt.fix)
+			}
+			for _, secret := range []string{"hunter2", "wrong-secret"} {
+				if strings.Contains(err.Error()+refused.Fix, secret) {
+					t.Errorf("the password is in %v", err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,111 @@
+-- KEYS: messages, buckets, and the stream where there is one.
+-- ARGV: prefix, time (2), the last moment at which this call may act (0: any), number of messages, flags, window, reservation, id, taker,
+-- then for each bucket its interval and how early it lets events be, in nanoseconds.
+-- Replies: flags, number of the bucket that refuses, nanoseconds to wait (-1: for ever), now, and the token of the stream's first answer.
+local RETRY, DUPLICATE, IN_FLIGHT, LATE = 1, 2, 4, 8
+
+-- The caller has given up and decided without us: to act now would record a delivery that was refused.
+local last = tonumber(ARGV[4])
+if last > 0 and now > last then return {LATE, 0, 0, now} end
+
+local messages, flags = tonumber(ARGV[5]), tonumber(ARGV[6])
+local tag, peek = flags % 2 == 1, flags >= 2
+local window, reservation, id, by = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9], ARGV[10]
+local buckets = (#ARGV - 10) / 2
+local stream = KEYS[messages + buckets + 1]
+
+-- A stream's answer: duplicate (0 or 1), reserved (0 or 1), id (16 bytes), taker (8 bytes), expires (16 digits).
+if stream then
+  local a = redis.call('GET', stream)
+  if a and now < tonumber(string.sub(a, 27, 42)) then
+    if not peek then
+      -- The first check of this stream has been given up by Envoy and may yet release its take. But this retry may be let through, and
+      -- what is let through must stay remembered: from now on only the retry can release it.
+      local first = string.sub(a, 19, 26)
+      for i = 1, messages do
+        local r = find(KEYS[i])
+        if r and r.by == first then redis.call('SETRANGE', r.key, 19, by) end
+      end
+      redis.call('SETRANGE', stream, 18, by)
+    end
+    local reply = {RETRY, 0, 0, now}
+    if string.sub(a, 1, 1) == '1' then reply[1] = RETRY + DUPLICATE end
+    if string.sub(a, 2, 2) == '1' then reply[5] = string.sub(a, 3, 18) end
+    return reply
+  end
+end
+
+local duplicate, known, releases = false, {}, 0
+for i = 1, messages do
+  local r = find(KEYS[i])
+  if r then
+    if r.state == 'r' then return {DUPLICATE + IN_FLIGHT, 0, (r.due - now) * 1000, now} end
+    if r.state == 'c' then
+      duplicate = true
+      if not tag then return {DUPLICATE, 0, 0, now} end
+      break
+    end
+    releases = math.max(releases, r.releases)
+    known[#known + 1] = r.key
+  end
+end
+local verdict = duplicate and DUPLICATE or 0
+
+-- GCRA, as rate.Limit.Take has it. A bucket holds its moment as seconds and nine digits of nanoseconds. All arithmetic is on how far
+-- that lies ahead of now, in nanoseconds: exact up to 2^53, which is 104 days; beyond, to a few nanoseconds.
+local MINUTE = 60000000000
+local leads = {}
+local function store(key, lead)
+  local n = nanos + lead
+  local moment = string.format('%.0f%09.0f', seconds + math.floor(n / 1000000000), n % 1000000000)
+  return redis.pcall('SET', key, moment, 'PX', life(lead / 1000))
+end
+for i = 1, buckets do
+  local key = KEYS[messages + i]
+  local interval, early = tonumber(ARGV[9 + 2 * i]), tonumber(ARGV[10 + 2 * i])
+  if interval == 0 then return {verdict, i, -1, now} end
+  local lead, moment = 0, redis.call('GET', key)
+  if moment then
+    lead = (tonumber(string.sub(moment, 1, -10)) - seconds) * 1000000000 + tonumber(string.sub(moment, -9)) - nanos
+  end
+  lead = math.max(lead, 0)
+  -- Further ahead than this limit can have put it, and than clocks may differ: it counts as a budget that is just spent.
+  local wrong = lead > early + interval + MINUTE
+  if wrong then lead = early + interval end
+  if lead > early then
+    if wrong and not peek then store(key, lead) end
+    return {verdict, i, lead - early, now}
+  end
+  leads[i] = lead + interval
+end
+if peek then return {verdict, 0, 0, now} end
+
+-- All or nothing: the first write fails where the server takes none, before anything has changed.
+if not duplicate and messages > 0 then
+  local span = math.max(window, reservation)
+  local r = {state = 'c', releases = releases, id = id, by = by, expires = after(span)}
+  r.due = r.expires
+  if reservation > 0 then
+    r.state, r.due = 'r', after(reservation)
+    redis.call('SET', prefix .. 't:' .. id, string.sub(KEYS[1], -16), 'PX', life(r.due - now))
+  end
+  local ttl = life(r.expires - now)
+  redis.call('SET', KEYS[1], pack(r), 'PX', ttl)
+  local alias = 'A' .. id .. string.sub(KEYS[1], -16)
+  for i = 2, messages do redis.call('SET', KEYS[i], alias, 'PX', ttl) end
+  for _, old in ipairs(known) do -- released before, under a message that is not among these
+    local mine = false
+    for i = 1, messages do mine = mine or KEYS[i] == old end
+    if not mine then redis.call('DEL', old) end
+  end
+end
+for i = 1, buckets do
+  local done = store(KEYS[messages + i], leads[i])
+  if type(done) == 'table' and done.err then return done end
+end
+if stream then
+  local reserved = not duplicate and messages > 0 and reservation > 0
+  local a = (duplicate and '1' or '0') .. (reserved and '1' or '0') .. id .. by .. digits(after(STREAM_WINDOW))
+  redis.call('SET', stream, a, 'PX', life(STREAM_WINDOW))
+end
+return {verdict, 0, 0, now}
