@@ -2,9 +2,12 @@ package extauthz
 
 import (
 	"context"
+	"errors"
+	"io"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -164,8 +167,8 @@ func asking(path string) func(*delivery) {
 	}
 }
 
-// payload is the body of every delivery of checkTests.
-const payload = `{"action":"opened","number":1}`
+// pullRequest is the body of every delivery of checkTests.
+const pullRequest = `{"action":"opened","number":1}`
 
 // Every reason reaches the sender as its status and a coarse code, and Envoy's metadata exactly, in both forms of headers.
 func TestCheckReasons(t *testing.T) {
@@ -207,7 +210,7 @@ func (tt *checkTest) delivery(t *testing.T, set *policy.Set) *delivery {
 	default:
 		set = policies(t, tt.signedWith)
 	}
-	d := signed(t, set, at, payload)
+	d := signed(t, set, at, pullRequest)
 	if strings.Contains(tt.yaml, "github") {
 		d.with("x-github-delivery", "delivery-1").with("x-github-event", "pull_request")
 	}
@@ -282,7 +285,7 @@ func TestAcknowledgedDuplicate(t *testing.T) {
 		t.Run(form.name, func(t *testing.T) {
 			e := newEngine(t, webhook(githubScheme, "replay: {onDuplicate: acknowledge, confirm: outcome}"))
 			conn := dial(t, Config{Decider: e})
-			d := signed(t, e.Set(), noon, payload)
+			d := signed(t, e.Set(), noon, pullRequest)
 			first := ask(t, conn, d.request(form.merged))
 			settle(t, e, notes(t, first)["reservation"], true)
 			d.id = "stream-2"
@@ -341,7 +344,7 @@ func TestCheckOwnFaults(t *testing.T) {
 		for _, tt := range tests {
 			t.Run(form.name+"/"+tt.name, func(t *testing.T) {
 				conn := dial(t, Config{Decider: decides(tt.decide)})
-				d := signed(t, policies(t, webhook(githubScheme)), noon, payload)
+				d := signed(t, policies(t, webhook(githubScheme)), noon, pullRequest)
 				got := ask(t, conn, d.request(form.merged))
 				if diff := cmp.Diff(tt.want, replyOf(t, got)); diff != "" {
 					t.Errorf("reply (-want +got):\n%s", diff)
@@ -365,7 +368,7 @@ func TestCheckDeadline(t *testing.T) {
 				return policy.Decision{Outcome: policy.Allow, Reason: policy.OK, Endpoint: "hook"}
 			})
 			conn := dial(t, Config{Decider: slow})
-			d := signed(t, policies(t, webhook(githubScheme)), noon, payload)
+			d := signed(t, policies(t, webhook(githubScheme)), noon, pullRequest)
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 			defer cancel()
 			got, err := authv3.NewAuthorizationClient(conn).Check(ctx, d.request(form.merged))
@@ -551,7 +554,7 @@ func TestCheckForwardsPrintableOnly(t *testing.T) {
 				return policy.Decision{Outcome: policy.Allow, Reason: policy.OK, Endpoint: "hook", Scheme: "stripe", SecretVersion: "1",
 					DeliveryID: id, DeliveryIDSigned: true, Event: id, EventSigned: true}
 			})})
-			d := signed(t, policies(t, webhook(githubScheme)), noon, payload)
+			d := signed(t, policies(t, webhook(githubScheme)), noon, pullRequest)
 			got := set(t, ask(t, conn, d.request(false)).GetOkResponse().GetHeaders())
 			want := map[string]string{headerEndpoint: "hook", headerScheme: "stripe", headerSecretVersion: "1"}
 			if diff := cmp.Diff(want, got); diff != "" {
@@ -565,7 +568,7 @@ func TestCheckForwardsPrintableOnly(t *testing.T) {
 func TestCheckRetry(t *testing.T) {
 	e := newEngine(t, webhook(githubScheme, "replay: {onDuplicate: deny, window: 1h}", "rateLimits: [{limit: 1/hour}]"))
 	conn := dial(t, Config{Decider: e})
-	d := signed(t, e.Set(), noon, payload)
+	d := signed(t, e.Set(), noon, pullRequest)
 	for i, stream := range []string{"7", "7", "8"} {
 		d.id = stream
 		got := notes(t, ask(t, conn, d.request(false)))
@@ -573,5 +576,61 @@ func TestCheckRetry(t *testing.T) {
 		if verdict := got["decision"] + " " + got["reason"]; verdict != want {
 			t.Errorf("check %d got %q, want %q", i, verdict, want)
 		}
+	}
+}
+
+// Check is a call of one message. Whoever sends more gets the answer to the first, and whoever sends none is denied.
+func TestCheckStreams(t *testing.T) {
+	var asked atomic.Int32
+	conn := dial(t, Config{Decider: decides(func(_ context.Context, r *policy.Request) policy.Decision {
+		asked.Add(1)
+		if r.Path == "/first" {
+			return policy.Denied(policy.SourceDenied)
+		}
+		return policy.Decision{Outcome: policy.Allow, Reason: policy.OK, Endpoint: "hook"}
+	})})
+	first, second := (&delivery{path: "/first"}).request(false), (&delivery{path: "/second"}).request(false)
+	tests := []struct {
+		name     string
+		messages []*authv3.CheckRequest
+		want     string
+		asked    int32
+	}{
+		{"one", []*authv3.CheckRequest{first}, "source_denied", 1},
+		{"two", []*authv3.CheckRequest{first, second}, "source_denied", 1},
+		{"many", []*authv3.CheckRequest{first, second, second, second}, "source_denied", 1},
+		{"none", nil, "internal_error", 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			asked.Store(0)
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			stream, err := conn.NewStream(ctx, &grpc.StreamDesc{StreamName: "Check", ClientStreams: true, ServerStreams: true}, authv3.Authorization_Check_FullMethodName)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range tt.messages {
+				if err := stream.SendMsg(m); err != nil && !errors.Is(err, io.EOF) { // the server may have answered already
+					t.Fatalf("sending: %v", err)
+				}
+			}
+			if err := stream.CloseSend(); err != nil {
+				t.Fatalf("closing: %v", err)
+			}
+			var m authv3.CheckResponse
+			if err := stream.RecvMsg(&m); err != nil {
+				t.Fatalf("no answer: %v", err)
+			}
+			if got := notes(t, &m); got["reason"] != tt.want || m.GetStatus().GetCode() == 0 {
+				t.Errorf("got %v, want %s", got, tt.want)
+			}
+			if err := stream.RecvMsg(new(authv3.CheckResponse)); !errors.Is(err, io.EOF) {
+				t.Errorf("after the answer: %v", err)
+			}
+			if n := asked.Load(); n != tt.asked {
+				t.Errorf("%d deliveries were decided, want %d", n, tt.asked)
+			}
+		})
 	}
 }

@@ -289,10 +289,10 @@ func TestLogTellsNoSecrets(t *testing.T) {
 	conn := dial(t, Config{Logger: j.logger(), Decider: decides(func(_ context.Context, r *policy.Request) policy.Decision {
 		panic(fmt.Sprintf("%v %s", r.Headers, r.Body))
 	})})
-	d := signed(t, policies(t, webhook(githubScheme)), noon, payload).add("authorization", "Bearer of-the-header")
+	d := signed(t, policies(t, webhook(githubScheme)), noon, pullRequest).add("authorization", "Bearer of-the-header")
 	ask(t, conn, d.request(false))
 
-	forbidden = append(forbidden, payload, "opened", "of-the-query", "of-the-header", "of-the-cookie", d.value("x-hub-signature-256"))
+	forbidden = append(forbidden, pullRequest, "opened", "of-the-query", "of-the-header", "of-the-cookie", d.value("x-hub-signature-256"))
 	for _, secret := range environment {
 		forbidden = append(forbidden, secret, base64.StdEncoding.EncodeToString([]byte(secret)))
 	}

@@ -81,7 +81,7 @@ spec:
 	m.breakerState.WithLabelValues("redis").Set(2)
 	var j journal
 	conn := dial(t, Config{Decider: policy.NewEngine(set, policy.EngineConfig{Store: m.Store(memory)}), Metrics: m, Logger: j.logger()})
-	d := signed(t, set, noon, payload)
+	d := signed(t, set, noon, pullRequest)
 	ask(t, conn, d.request(false))
 	d.with("x-hub-signature-256", "sha256="+strings.Repeat("0", 64))
 	ask(t, conn, d.request(false))

@@ -111,7 +111,7 @@ func TestOutcomes(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			e, m, conn := reserving(t)
-			d := signed(t, e.Set(), noon, payload)
+			d := signed(t, e.Set(), noon, pullRequest)
 			metadata := notes(t, ask(t, conn, d.request(false)))
 			if len(metadata["reservation"]) != 32 {
 				t.Fatalf("no reservation in %v", metadata)
@@ -137,7 +137,7 @@ func TestOutcomes(t *testing.T) {
 // A token is good once.
 func TestOutcomeOnce(t *testing.T) {
 	e, m, conn := reserving(t)
-	d := signed(t, e.Set(), noon, payload)
+	d := signed(t, e.Set(), noon, pullRequest)
 	metadata := notes(t, ask(t, conn, d.request(false)))
 	if err := send(t, conn, httpLogs(logEntry(200, metadata), logEntry(500, metadata)), httpLogs(logEntry(503, metadata))); err != nil {
 		t.Fatalf("sending: %v", err)
@@ -155,7 +155,7 @@ func TestOutcomeOnce(t *testing.T) {
 // What else an access log may hold does nothing, and what follows it counts.
 func TestOutcomesOddEntries(t *testing.T) {
 	e, m, conn := reserving(t)
-	metadata := notes(t, ask(t, conn, signed(t, e.Set(), noon, payload).request(false)))
+	metadata := notes(t, ask(t, conn, signed(t, e.Set(), noon, pullRequest).request(false)))
 	foreign := logEntry(500, metadata)
 	filters := foreign.CommonProperties.Metadata.FilterMetadata
 	foreign.CommonProperties.Metadata.FilterMetadata = map[string]*structpb.Struct{"envoy.lb": filters[metadataNamespace]}
@@ -252,7 +252,7 @@ func TestOutcomesAreBounded(t *testing.T) {
 	o.streams.Wait()
 
 	e, m, conn := reserving(t)
-	metadata := notes(t, ask(t, conn, signed(t, e.Set(), noon, payload).request(false)))
+	metadata := notes(t, ask(t, conn, signed(t, e.Set(), noon, pullRequest).request(false)))
 	large := logEntry(200, metadata)
 	large.CommonProperties.UpstreamTransportFailureReason = strings.Repeat("x", 2<<20)
 	if err := send(t, conn, httpLogs(large)); status.Code(err) != codes.ResourceExhausted {

@@ -453,7 +453,7 @@ func TestCheckOverTLS(t *testing.T) {
 		defer conn.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
-		m, err := authv3.NewAuthorizationClient(conn).Check(ctx, signed(t, e.Set(), noon, payload).request(false))
+		m, err := authv3.NewAuthorizationClient(conn).Check(ctx, signed(t, e.Set(), noon, pullRequest).request(false))
 		if err == nil && m.GetStatus().GetCode() != 0 {
 			return errors.New("denied")
 		}
