@@ -51,6 +51,14 @@ type EndpointInfo struct {
 	Shadow   bool
 	MaxBytes int64
 	Versions []VersionInfo
+
+	// Hosts and Paths are the patterns of its match. Without paths it is found only where Envoy's route names it; without hosts it
+	// holds for any.
+	Hosts, Paths []string
+	// Headers are those that the scheme reads, in lower case. They must arrive as the sender wrote them.
+	Headers []string
+	// Reservation is how long the application's answer is awaited; 0: it is not (no confirm: outcome).
+	Reservation time.Duration
 }
 
 // VersionInfo says what there is to know about a secret version without its key.
@@ -66,7 +74,8 @@ type VersionInfo struct {
 func (s *Set) Endpoints() []EndpointInfo {
 	out := make([]EndpointInfo, 0, len(s.webhooks))
 	for _, w := range s.webhooks {
-		info := EndpointInfo{Name: w.name, Labels: w.labels, Scheme: w.schemeName, Token: w.scheme.IsToken(), Shadow: w.shadow, MaxBytes: w.maxBytes}
+		info := EndpointInfo{Name: w.name, Labels: w.labels, Scheme: w.schemeName, Token: w.scheme.IsToken(), Shadow: w.shadow, MaxBytes: w.maxBytes,
+			Hosts: slices.Clone(w.hosts), Paths: slices.Clone(w.paths), Headers: w.scheme.Headers(), Reservation: w.replay.reservation}
 		for _, v := range w.versions {
 			info.Versions = append(info.Versions, VersionInfo{v.name, v.ref.Env, v.ref.File, v.key != nil, v.revoked, v.decoy, v.window.NotBefore, v.window.NotAfter})
 		}
