@@ -69,15 +69,16 @@ type decoder struct {
 	merged  []policy.Header // headers: as Envoy merged them
 	seen    map[string]int  // places in merged, once there are many
 	address string
-	text    []byte // body
-	raw     []byte // raw_body
+	text    []byte   // body
+	raw     [][]byte // raw_body
 }
 
-// decode reads a CheckRequest, whatever its shape. Strings and body are views of data, which must not change while r is in use. Time is
-// left to the caller.
-func decode(data []byte, r *policy.Request) error {
+// decode reads a CheckRequest, whatever its shape, from the segments in which it was received. The body is views of them, which must not
+// change while r is in use; texts are copies. Time is left to the caller.
+func decode(segments [][]byte, r *policy.Request) error {
 	d := decoder{request: r}
-	if err := fields(data, d.check); err != nil {
+	c := newCursor(segments)
+	if err := c.fields(c.size, d.check); err != nil {
 		return err
 	}
 	r.Headers, r.Merged = d.list, false
@@ -125,7 +126,7 @@ func fields(data []byte, read func(n protowire.Number, value []byte) error) erro
 	return nil
 }
 
-// view is text in a message, without a copy. The garbage collector keeps the message for as long as the view lives; nobody writes to it.
+// view is text in bytes that the cursor has copied: nobody writes to them, and the garbage collector keeps them for as long as the view lives.
 func view(value []byte) string { return unsafe.String(unsafe.SliceData(value), len(value)) }
 
 // text takes a text that must be UTF-8.
@@ -137,26 +138,27 @@ func text(into *string, value []byte) error {
 	return nil
 }
 
-func (d *decoder) check(n protowire.Number, value []byte) error {
+// check, attributes and http follow the body, which may lie in many segments; everything beside it is small and taken as a whole.
+func (d *decoder) check(c *cursor, n protowire.Number, end int) error {
 	if n == checkAttributes {
-		return fields(value, d.attributes)
+		return c.fields(end, d.attributes)
 	}
 	return nil
 }
 
-func (d *decoder) attributes(n protowire.Number, value []byte) error {
+func (d *decoder) attributes(c *cursor, n protowire.Number, end int) error {
 	switch n {
 	case attributesSource:
-		return fields(value, d.source)
+		return fields(c.bytes(end), d.source)
 	case attributesRequest:
-		return fields(value, func(n protowire.Number, value []byte) error {
+		return c.fields(end, func(c *cursor, n protowire.Number, end int) error {
 			if n == requestHTTP {
-				return fields(value, d.http)
+				return c.fields(end, d.http)
 			}
 			return nil
 		})
 	case attributesExtensions:
-		name, text, err := mapEntry(value)
+		name, text, err := mapEntry(c.bytes(end))
 		if err == nil && name == endpointExtension {
 			d.request.Named, d.request.Endpoint = true, text
 		}
@@ -185,32 +187,31 @@ func (d *decoder) source(n protowire.Number, value []byte) error {
 	})
 }
 
-func (d *decoder) http(n protowire.Number, value []byte) error {
+func (d *decoder) http(c *cursor, n protowire.Number, end int) error {
 	r := d.request
 	switch n {
 	case httpID:
-		return text(&r.StreamID, value)
+		return text(&r.StreamID, c.bytes(end))
 	case httpMethod:
-		return text(&r.Method, value)
+		return text(&r.Method, c.bytes(end))
 	case httpPath:
-		return text(&r.Path, value)
+		return text(&r.Path, c.bytes(end))
 	case httpHost:
-		return text(&r.Host, value)
+		return text(&r.Host, c.bytes(end))
 	case httpHeaders:
-		name, text, err := mapEntry(value)
+		name, text, err := mapEntry(c.bytes(end))
 		if err == nil {
 			d.merge(name, text)
 		}
 		return err
 	case httpHeaderMap:
-		return fields(value, d.headerMap)
+		return fields(c.bytes(end), d.headerMap)
 	case httpBody:
-		if !utf8.Valid(value) {
+		if d.text = c.bytes(end); !utf8.Valid(d.text) {
 			return errUTF8
 		}
-		d.text = value
 	case httpRawBody:
-		d.raw = value
+		d.raw = c.views(end)
 	}
 	return nil
 }
@@ -317,7 +318,7 @@ func (d *decoder) body() {
 	present := buffered || has(r.Headers, partialBodyHeader)
 	switch {
 	case len(d.raw) > 0:
-		r.Body = [][]byte{d.raw}
+		r.Body = d.raw
 	case len(d.text) > 0:
 		r.Body = [][]byte{d.text}
 	}

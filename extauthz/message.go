@@ -36,46 +36,57 @@ var (
 	errBusy     = errors.New("no memory for the message")
 )
 
+// received is a message in the segments in which it came. They go back to grpc-go by free: no view of them may outlive that.
+type received struct {
+	parts    mem.BufferSlice
+	segments [][]byte
+}
+
+func (p *received) free() {
+	p.parts.Free()
+	p.parts, p.segments = nil, nil
+}
+
 // receive reads the message of a call. Its memory is taken from the budget before a byte of it is read; taken says how much, and that must
-// be given back whatever comes of the call.
-func (s *Server) receive(ctx context.Context, taken *int64) ([]byte, error) {
+// be given back whatever comes of the call, after the message was freed.
+func (s *Server) receive(ctx context.Context, taken *int64, into *received) error {
 	stream, ok := grpc.ServerTransportStreamFromContext(ctx).(messageReader)
 	if !ok {
-		return nil, errors.New("the gRPC stream cannot be read")
+		return errors.New("the gRPC stream cannot be read")
 	}
 	var prefix [prefixBytes]byte
 	if err := stream.ReadMessageHeader(prefix[:]); err != nil {
-		return nil, err
+		return err
 	}
 	if prefix[0] != 0 {
-		return nil, errors.New("the message is compressed")
+		return errors.New("the message is compressed")
 	}
 	size := binary.BigEndian.Uint32(prefix[1:])
 	if int64(size) > int64(s.limits.MessageBytes) {
-		return nil, errTooLarge
+		return errTooLarge
 	}
 	n := int(size)
 	if bytes := footprint(n); !s.memory.tryTake(bytes) && !s.memory.take(ctx, bytes) {
-		return nil, errBusy
+		return errBusy
 	}
 	*taken = footprint(n)
-	return readFull(stream, n)
+	return into.read(stream, n)
 }
 
-// readFull reads n bytes in small parts: what is not read yet stays within the stream's window.
-func readFull(stream messageReader, n int) ([]byte, error) {
-	data := make([]byte, 0, n)
-	for len(data) < n {
-		part, err := stream.Read(min(readBytes, n-len(data)))
+// read takes n bytes in small parts: what is not read yet stays within the stream's window.
+func (p *received) read(stream messageReader, n int) error {
+	for n > 0 {
+		part, err := stream.Read(min(readBytes, n))
 		if err != nil {
-			return nil, err
+			return err
 		}
+		p.parts = append(p.parts, part...)
 		for _, b := range part {
-			data = append(data, b.ReadOnlyData()...)
+			p.segments = append(p.segments, b.ReadOnlyData())
+			n -= b.Len()
 		}
-		part.Free()
 	}
-	return data, nil
+	return nil
 }
 
 // codec is the codec of protocol buffers, beside which replies of checks are bytes already.

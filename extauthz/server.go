@@ -17,8 +17,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/experimental"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 
@@ -56,6 +58,8 @@ type Config struct {
 	MaxConnectionAge time.Duration
 	// Drain is how long checks in flight may take once the server stops. Default: 10 s.
 	Drain time.Duration
+
+	pool mem.BufferPool // of grpc-go, for tests
 }
 
 // withDefaults fills what was left out.
@@ -189,6 +193,9 @@ func (s *Server) options() []grpc.ServerOption {
 		// Workers keep their grown stacks: a new goroutine for each check spends a tenth of its time on growing one.
 		grpc.NumStreamWorkers(uint32(4 * runtime.GOMAXPROCS(0))),
 	}
+	if s.config.pool != nil {
+		options = append(options, experimental.BufferPool(s.config.pool))
+	}
 	if s.config.TLS != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(s.config.TLS)))
 	}
@@ -284,8 +291,12 @@ func (s *Server) check(stream grpc.ServerStream) error {
 	r := &policy.Request{Time: begin}
 	d := policy.Denied(policy.InternalError)
 	var taken int64
-	defer func() { s.memory.giveBack(taken) }()
-	s.guard(func() { d = s.decide(ctx, r, &taken) })
+	var message received
+	defer func() {
+		message.free() // the last view of it is in the log line, which is written by now
+		s.memory.giveBack(taken)
+	}()
+	s.guard(func() { d = s.decide(ctx, r, &taken, &message) })
 
 	var reply []byte
 	if !s.guard(func() { reply = respond(make([]byte, 0, replyBytes), &d, r) }) {
@@ -322,14 +333,14 @@ func (s *Server) guard(part func()) (ended bool) {
 	return true
 }
 
-// decide reads the message into r and decides about it. It says in taken what memory the message holds.
-func (s *Server) decide(ctx context.Context, r *policy.Request, taken *int64) policy.Decision {
+// decide reads the message and decides about it. r holds views of the message, and taken says what memory it holds.
+func (s *Server) decide(ctx context.Context, r *policy.Request, taken *int64, message *received) policy.Decision {
 	if s.calls.Load() > s.limits.many() {
 		return policy.Denied(policy.Overloaded)
 	}
-	data, err := s.receive(ctx, taken)
+	err := s.receive(ctx, taken, message)
 	if err == nil {
-		err = decode(data, r)
+		err = decode(message.segments, r)
 	}
 	if err != nil {
 		return unreadable(ctx, err)
