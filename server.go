@@ -27,6 +27,7 @@ type server struct {
 	watcher  *reload.Watcher
 	checks   *extauthz.Server
 	lists    *fetch.Refresher
+	store    *sharedStore // nil: memory
 	envoy    net.Listener
 	admin    net.Listener // nil: off
 	config   admin.Config
@@ -65,8 +66,23 @@ func newServer(p process, f *serveFlags) (*server, error) {
 		}
 		return stats
 	})
-	err := s.policies.start(policy.EngineConfig{Store: metrics.Store(memory), AllowStringBody: f.allowStringBody})
-	if err != nil {
+	// What is quick to refuse is refused before the shared store is waited for.
+	if _, err := policy.Load(s.policies.dir, s.policies.options); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.store, err = f.store.open(memory, metrics, logger); err != nil {
+		return nil, err
+	}
+	opened := false
+	defer func() {
+		if !opened {
+			s.store.close()
+		}
+	}()
+	config := s.store.engine(memory, metrics)
+	config.AllowStringBody = f.allowStringBody
+	if err := s.policies.start(config); err != nil {
 		return nil, err
 	}
 	security, err := f.tls.load(logger, p.now)
@@ -86,7 +102,7 @@ func newServer(p process, f *serveFlags) (*server, error) {
 		MaxInflightBytes: int64(f.maxInflight),
 		Drain:            f.drain,
 	})
-	s.config = admin.Config{Registry: metrics.Registry, Pprof: f.pprof}
+	s.config = admin.Config{Registry: metrics.Registry, Pprof: f.pprof, Logger: logger}
 
 	if s.envoy, err = listen(f.listen); err != nil {
 		return nil, err
@@ -98,6 +114,7 @@ func newServer(p process, f *serveFlags) (*server, error) {
 		}
 	}
 	s.announce(f, build)
+	opened = true
 	return s, nil
 }
 
@@ -109,7 +126,7 @@ func (s *server) announce(f *serveFlags, build build) {
 	}
 	set, limits := s.policies.engine.Set(), s.checks.Limits()
 	s.logger.Info("serving", "version", build.Version, "listen", addressOf(s.envoy), "admin", adminAddress, "tls", f.tls.cert != "",
-		"client_certificates", f.tls.clientCA != "", "environment", f.policies.environment, "store", f.store,
+		"client_certificates", f.tls.clientCA != "", "environment", f.policies.environment, "store", f.store.String(),
 		"policy_revision", set.Revision(), "webhooks", set.Len(), "max_body", f.policies.maxBody.String(), "max_inflight_bytes", f.maxInflight.String(),
 		slog.Group("limits", "memory_bytes", limits.Bytes, "messages", limits.Messages, "message_bytes", limits.MessageBytes,
 			"connections", limits.Connections, "streams", limits.Streams, "window_bytes", limits.Window))
@@ -175,6 +192,7 @@ func (s *server) runParts(ctx context.Context, stop func()) error {
 	var parts sync.WaitGroup
 	parts.Go(func() { s.watcher.Run(outer) })
 	parts.Go(func() { s.lists.Run(outer) })
+	parts.Go(func() { s.store.run(outer) })
 	var adminFailure error
 	if s.admin != nil {
 		parts.Go(func() {
