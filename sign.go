@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
 	"path/filepath"
@@ -39,7 +40,8 @@ func newSign(p process) *cobra.Command {
 		Short: "Make a valid delivery for a webhook, as a curl command",
 		Long: `sign makes a delivery that the webhook's policy takes, signed with its secret, to try a set-up without the sender.
 It prints a curl command, or the headers alone for curl -H @FILE, or JSON. The signature is printed, the secret
-is not.`,
+is not. Where the scheme has its signature in the body or signs parts of it, the body that is sent holds them: take
+it from the curl command or the JSON.`,
 		Example: `  hookauthz sign --policies policies/ --endpoint github --body body.json
   hookauthz sign --policies policies/ --endpoint github --body body.json --url https://127.0.0.1:8443/webhooks/github | sh
   echo '{"zen":"Design for failure."}' | hookauthz sign --policies policies/ --endpoint github --body - -o headers`,
@@ -56,13 +58,13 @@ is not.`,
 			if err != nil {
 				return err
 			}
-			if len(content) == 0 {
-				fmt.Fprintln(p.stderr, "warning: the delivery has no body, which only a webhook with allowEmpty takes; give one with --body")
-			}
 			delivery, err := set.Sign(endpoint, policy.SignOptions{Version: version, Time: at.or(p.now), Body: content, URL: url})
 			if err != nil {
 				warnOfSecrets(p.stderr, set, endpoint)
 				return err
+			}
+			if len(delivery.Body) == 0 {
+				fmt.Fprintln(p.stderr, "warning: the delivery has no body, which only a webhook with allowEmpty takes; give one with --body")
 			}
 			folder, err := filepath.Abs(policies.dir) // secret files are relative to it
 			if err != nil {
@@ -76,13 +78,16 @@ is not.`,
 			case "json":
 				return printJSON(p.stdout, signedJSON(delivery))
 			case "headers":
+				if !bytes.Equal(delivery.Body, content) || url == "" && strings.Contains(delivery.URL, "?") || url != "" && delivery.URL != url {
+					fmt.Fprintln(p.stderr, "warning: the scheme puts a part of the signature into the body or the URL, which the headers leave out; use -o curl or -o json")
+				}
 				for _, h := range delivery.Headers {
 					fmt.Fprintf(p.stdout, "%s: %s\n", h.Name, h.Value)
 				}
 				return nil
 			}
 			file := body
-			if file == "-" {
+			if file == "-" || !bytes.Equal(delivery.Body, content) { // the scheme puts something into the body
 				file = ""
 			}
 			_, err = fmt.Fprintln(p.stdout, curl(delivery, headers, file))

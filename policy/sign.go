@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"time"
@@ -14,7 +15,7 @@ type SignOptions struct {
 	Version string
 	// Time is the moment of the delivery. Required.
 	Time time.Time
-	// Body is sent as it is.
+	// Body is sent as it is, but for fields of it that the scheme signs or that hold its signature.
 	Body []byte
 	// ID is the delivery id, where the scheme has one. Default: one made of Time.
 	ID string
@@ -48,31 +49,49 @@ func (s *Set) Sign(endpoint string, o SignOptions) (SignedDelivery, error) {
 	if err != nil {
 		return SignedDelivery{}, err
 	}
-	if int64(len(o.Body)) > w.maxBytes {
-		return SignedDelivery{}, fmt.Errorf("the body has %d bytes and the webhook %q takes %d", len(o.Body), w.name, w.maxBytes)
+	url := o.URL
+	if url == "" {
+		url = w.url()
 	}
-	out := SignedDelivery{Method: w.methods[0], URL: o.URL, Body: o.Body}
-	if out.URL == "" {
-		out.URL = w.url()
-	}
-	_, target, _ := strings.Cut(out.URL, "://")
-	if slash := strings.IndexByte(target, '/'); slash >= 0 {
-		target = target[slash:]
-	} else {
-		target = "/"
-	}
+	origin, target := splitURL(url)
 	contentType := "application/json"
 	if len(w.contentTypes) > 0 {
 		contentType = w.contentTypes[0]
 	}
-	headers := []Header{{Name: "content-type", Value: contentType}}
-	d := signature.Delivery{Method: out.Method, Path: target, PublicURL: w.publicURL, Headers: headers, Body: [][]byte{o.Body}}
-	signed, err := w.scheme.Sign(v.key, &d, o.Time, o.ID)
+	d := signature.Delivery{
+		Method: w.methods[0], Path: target, PublicURL: w.publicURL,
+		Headers: []Header{{Name: "content-type", Value: contentType}},
+	}
+	if len(o.Body) > 0 {
+		d.Body = [][]byte{o.Body}
+	}
+	signed, err := w.scheme.Sign(v.key, d, o.Time, o.ID)
 	if err != nil {
 		return SignedDelivery{}, fmt.Errorf("signing for the webhook %q: %w", w.name, err)
 	}
-	out.Headers = append(headers, signed...)
-	return out, nil
+	body := bytes.Join(signed.Body, nil)
+	if int64(len(body)) > w.maxBytes {
+		return SignedDelivery{}, fmt.Errorf("the body has %d bytes and the webhook %q takes %d", len(body), w.name, w.maxBytes)
+	}
+	return SignedDelivery{Method: signed.Method, URL: origin + signed.Path, Headers: signed.Headers, Body: body}, nil
+}
+
+// splitURL parts a URL before its path, which is / where it has none. A fragment is never sent.
+func splitURL(url string) (origin, target string) {
+	url, _, _ = strings.Cut(url, "#")
+	start := 0
+	if at := strings.Index(url, "://"); at >= 0 {
+		start = at + len("://")
+	}
+	end := strings.IndexAny(url[start:], "/?")
+	if end < 0 {
+		return url, "/"
+	}
+	origin, target = url[:start+end], url[start+end:]
+	if target[0] == '?' {
+		target = "/" + target
+	}
+	return origin, target
 }
 
 // signingVersion is the version to sign with.

@@ -19,13 +19,12 @@ func prepare(t testing.TB, name string, size int) (*Scheme, *Key, *Delivery) {
 		t.Fatalf("there is no preset %q", name)
 	}
 	k := key(t, s, "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
-	d := &Delivery{Method: "POST", Path: "/", Headers: headers("host: hooks.example.com", "content-type: application/json", "user-agent: sender/1.0", "accept: */*", "x-request-id: 1"), Body: [][]byte{bytes.Repeat([]byte("x"), size)}}
-	set, err := s.Sign(k, d, moment, "msg_1")
+	d := Delivery{Method: "POST", Path: "/", Headers: headers("host: hooks.example.com", "content-type: application/json", "user-agent: sender/1.0", "accept: */*", "x-request-id: 1"), Body: [][]byte{bytes.Repeat([]byte("x"), size)}}
+	d, err := s.Sign(k, d, moment, "msg_1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Headers = append(d.Headers, set...)
-	return s, k, d
+	return s, k, &d
 }
 
 func verify(v *Verification, s *Scheme, k *Key, d *Delivery) bool {

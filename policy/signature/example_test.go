@@ -14,14 +14,14 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	d := &signature.Delivery{
+	d := signature.Delivery{
 		Method:  "POST",
 		Path:    "/webhooks/stripe",
 		Headers: []signature.Header{{Name: "stripe-signature", Value: "t=1767225600,v1=ca2f94b9b7f31e9d3b9ca5a5b4b0b4a1b5a5c2d1e0f9e8d7c6b5a49382716050"}},
 		Body:    [][]byte{[]byte(`{"id":"evt_1","type":"invoice.paid"}`)},
 	}
 	var v signature.Verification
-	fmt.Println("parsed:", stripe.Parse(&v, d))
+	fmt.Println("parsed:", stripe.Parse(&v, &d))
 	fmt.Println("matches:", v.Matches(key))
 
 	signed, err := stripe.Sign(key, d, time.Unix(1767225600, 0), "")
@@ -29,8 +29,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	d.Headers = signed
-	stripe.Parse(&v, d)
+	stripe.Parse(&v, &signed)
 	fmt.Println("matches when signed:", v.Matches(key))
 	fmt.Println("fresh a minute later:", v.Fresh(time.Unix(1767225660, 0), stripe.Tolerance()))
 	fmt.Println("event:", v.Event(), v.DeliveryID())

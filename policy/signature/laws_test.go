@@ -8,9 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"net/url"
@@ -29,10 +27,12 @@ type sender struct {
 	key     *Key
 	other   *Key // of another endpoint
 	private crypto.Signer
+	headers []Header // that a delivery has besides
 	body    func(t *rapid.T) []byte
-	path    func(body []byte) string
-	// finish puts a signature into the body, where it stands there.
-	finish func(body []byte, signature string) []byte
+	path    string
+	// pem are the certificates of key and other, where they come from certificates below roots.
+	pem   map[*Key][]byte
+	roots *x509.CertPool
 	// signedText says which texts of the body are signed, where not all of it is.
 	signedText []string
 }
@@ -40,18 +40,14 @@ type sender struct {
 // moment is when the deliveries are sent.
 var moment = time.UnixMilli(1767225600000)
 
+// Bodies in which a part is signed.
 const (
-	placeholder = "SIGNATURE"
-	adyenBody   = `{"live":"false","notificationItems":[{"NotificationRequestItem":{"additionalData":{"hmacSignature":"SIGNATURE"},` +
+	adyenBody = `{"live":"false","notificationItems":[{"NotificationRequestItem":{"additionalData":{"hmacSignature":"old"},` +
 		`"pspReference":"7914073381342284","merchantAccountCode":"TestMerchant","merchantReference":"TestPayment-1407325143704",` +
 		`"amount":{"value":1130,"currency":"EUR"},"eventCode":"AUTHORISATION","success":"true"}}]}`
-	mailgunBody     = `{"signature":{"token":"a8ce0edb2dd8301dee6c2405235584e45aa91d1e9f979f3de0","timestamp":"1767225600","signature":"SIGNATURE"},"event-data":{"event":"opened"}}`
-	dropboxSignBody = `{"event":{"event_time":"1767225600","event_type":"callback_test","event_hash":"SIGNATURE"}}`
+	mailgunBody     = `{"signature":{"token":"a8ce0edb2dd8301dee6c2405235584e45aa91d1e9f979f3de0","timestamp":"1"},"event-data":{"event":"opened"}}`
+	dropboxSignBody = `{"event":{"event_time":"1","event_type":"callback_test"}}`
 )
-
-func replaceSignature(body []byte, signature string) []byte {
-	return bytes.Replace(body, []byte(placeholder), []byte(signature), 1)
-}
 
 // privateKeys are made once: those of RSA take long.
 var privateKeys = map[signer]func() (crypto.Signer, error){
@@ -76,10 +72,12 @@ func newSender(t testing.TB, name string) *sender {
 	if !ok {
 		t.Fatalf("there is no preset %q", name)
 	}
-	s := &sender{name: name, scheme: scheme, path: func([]byte) string { return "/hooks?a=1&b=2" }}
+	s := &sender{name: name, scheme: scheme, path: "/hooks?a=1&b=2"}
 	s.body = func(t *rapid.T) []byte { return rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(t, "body") }
 	secrets := [2]string{"0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"} // text, hex and base64 at once
-	if scheme.NeedsPublicKey() {
+	if scheme.NeedsCertificate() {
+		s.certify(t)
+	} else if scheme.NeedsPublicKey() {
 		make := func() (crypto.Signer, *Key) {
 			private, err := privateKeys[scheme.alg.signer]()
 			if err != nil {
@@ -108,27 +106,19 @@ func newSender(t testing.TB, name string) *sender {
 			return fmt.Appendf(nil, `{"type":"Issue","n":%d,"webhookTimestamp":%d}`, rapid.Int().Draw(t, "n"), moment.UnixMilli())
 		}
 	case "adyen-payments":
-		s.body, s.finish, s.signedText = fixed(adyenBody), replaceSignature, []string{"7914073381342284", "TestMerchant", "1130", "EUR", "AUTHORISATION"}
+		s.body, s.signedText = fixed(adyenBody), []string{"7914073381342284", "TestMerchant", "1130", "EUR", "AUTHORISATION"}
 	case "mailgun":
-		s.body, s.finish, s.signedText = fixed(mailgunBody), replaceSignature, []string{"1767225600", "a8ce0edb2dd8301dee6c2405235584e45aa91d1e9f979f3de0"}
+		s.body, s.signedText = fixed(mailgunBody), []string{"1767225600", "a8ce0edb2dd8301dee6c2405235584e45aa91d1e9f979f3de0"}
 	case "mailgun-form":
-		s.body, s.finish, s.signedText = fixed("timestamp=1767225600&token=abcdef&signature=SIGNATURE"), replaceSignature, []string{"1767225600", "abcdef"}
+		s.body, s.signedText = fixed("timestamp=1&token=abcdef&signature=old"), []string{"1767225600", "abcdef"}
 	case "dropbox-sign":
-		s.body, s.finish, s.signedText = fixed(dropboxSignBody), replaceSignature, []string{"1767225600", "callback_test"}
+		s.body, s.signedText = fixed(dropboxSignBody), []string{"1767225600", "callback_test"}
 	case "braintree":
-		s.body, s.signedText = fixed("bt_signature=SIGNATURE&bt_payload=cGF5bG9hZA%3D%3D"), []string{"cGF5bG9hZA"}
-		s.finish = func(body []byte, signature string) []byte {
-			return replaceSignature(body, url.QueryEscape("key1|"+strings.Repeat("0", 40)+"&key2|"+signature))
-		}
+		s.body, s.signedText = fixed("bt_signature=old&bt_payload=cGF5bG9hZA%3D%3D"), []string{"cGF5bG9hZA"}
 	case "mercado-pago":
-		s.path = func([]byte) string { return "/hooks?data.id=ABC123&type=payment" }
-	case "twilio-json":
-		s.path = func(body []byte) string {
-			sum := sha256.Sum256(body)
-			return "/hooks?bodySHA256=" + hex.EncodeToString(sum[:])
-		}
+		s.path = "/hooks?data.id=ABC123&type=payment"
 	}
-	if slices.Contains(scheme.headers, contentType) && s.finish == nil { // all fields of a form
+	if slices.Contains(scheme.headers, contentType) && s.signedText == nil { // all fields of a form
 		s.body = func(t *rapid.T) []byte {
 			values := url.Values{}
 			for i, n := range rapid.SliceOfN(rapid.StringN(1, 8, -1), 1, 5).Draw(t, "names") {
@@ -142,46 +132,39 @@ func newSender(t testing.TB, name string) *sender {
 
 // send makes a valid delivery.
 func (s *sender) send(t *rapid.T) *Delivery {
-	body := s.body(t)
-	d := &Delivery{Method: "POST", Path: s.path(body), Body: [][]byte{body}}
+	d := Delivery{Method: "POST", Path: s.path, Body: [][]byte{s.body(t)}, Headers: slices.Clone(s.headers)}
 	if s.scheme.NeedsURL() {
 		d.PublicURL = "https://hooks.example.com/hooks"
 	}
-	g := signing{scheme: s.scheme, delivery: d, at: moment, id: "msg_1"}
-	switch {
-	case s.private != nil:
-		if err := g.fields(); err != nil {
-			t.Fatal(err)
-		}
-		v := g.view()
-		message := v.message(s.scheme.templates[0])
-		digest := s.scheme.alg.digest
-		if s.scheme.alg.signer == ecdsaSigner {
-			digest = crypto.SHA256
-		}
-		signature, err := s.private.Sign(rand.Reader, message, digest)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text := s.scheme.sig.enc.encode(signature)
-		if len(s.scheme.sig.prefixes) > 0 {
-			text = s.scheme.sig.prefixes[0] + text
-		}
-		g.header(s.scheme.fields[s.scheme.sig.in[0]].source.name, text)
-	case s.finish != nil:
-		if err := g.fields(); err != nil {
-			t.Fatal(err)
-		}
-		sum := g.view().sum(s.key, 0)
-		d.Body = [][]byte{s.finish(body, s.scheme.sig.enc.encode(sum.sum[:sum.size]))}
-	default:
-		set, err := s.scheme.Sign(s.key, d, moment, "msg_1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		d.Headers = set
+	if s.scheme.NeedsTopics() { // the signature stands in the body already
+		return &d
 	}
-	return d
+	if s.private == nil {
+		d, err := s.scheme.Sign(s.key, d, moment, "msg_1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &d
+	}
+	g := signing{scheme: s.scheme, delivery: &d, at: moment, id: "msg_1"}
+	if err := g.fields(); err != nil {
+		t.Fatal(err)
+	}
+	message := g.view().message(s.scheme.templates[0])
+	digest := s.scheme.alg.digest
+	if s.scheme.alg.signer == ecdsaSigner {
+		digest = crypto.SHA256
+	}
+	signature, err := s.private.Sign(rand.Reader, message, digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := s.scheme.sig.enc.encode(signature)
+	if len(s.scheme.sig.prefixes) > 0 {
+		text = s.scheme.sig.prefixes[0] + text
+	}
+	g.header(s.scheme.fields[s.scheme.sig.in[0]].source.name, text)
+	return &d
 }
 
 // decide verifies with the preset's own tolerance, or five minutes where the sender documents none.
@@ -193,7 +176,10 @@ func (s *sender) decide(d *Delivery, k *Key) string {
 	if !s.scheme.TimestampSigned() {
 		tolerance = 0
 	}
-	return decide(s.scheme, d, []*Key{k}, &moment, tolerance)
+	if s.pem == nil {
+		return decide(s.scheme, d, []*Key{k}, &moment, tolerance)
+	}
+	return decideCertified(s.scheme, d, k, s.pem[k], s.roots, moment, tolerance)
 }
 
 // clone copies a delivery so that it can be changed.

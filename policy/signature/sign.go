@@ -8,86 +8,130 @@ import (
 	"time"
 )
 
-// Sign makes the headers that turn d into a valid delivery sent at the given moment: the signature, the timestamp, the id and whatever else
-// is signed. They are to be set in d, in place of headers of the same name; those that d has already are kept where their value is free. An
-// empty id gives one made of the moment. The error names what cannot be signed: Sign changes neither the URL nor the body.
-func (s *Scheme) Sign(k *Key, d *Delivery, at time.Time, id string) ([]Header, error) {
+// Sign gives d as a valid delivery sent at the given moment: with the signature, the timestamp, the id and whatever else is signed, each
+// where the scheme has it, be it a header, the query in Path or a field of the body. What d has already is kept where its value is free;
+// the rest of the query and body stays, though a JSON object on the way to a field is written anew. d itself is not changed. An empty id
+// gives one made of the moment. The error says what cannot be signed.
+func (s *Scheme) Sign(k *Key, d Delivery, at time.Time, id string) (Delivery, error) {
 	if s.NeedsPublicKey() {
-		return nil, errors.New("the private key is the sender's alone")
+		return Delivery{}, errors.New("the private key is the sender's alone")
 	}
 	if id == "" {
 		id = "msg_" + strconv.FormatInt(at.UnixNano(), 36)
 	}
-	signed := *d
-	signed.Headers = slices.Clone(d.Headers)
-	g := signing{scheme: s, delivery: &signed, at: at, id: id}
+	d.Headers = slices.Clone(d.Headers)
+	g := signing{scheme: s, delivery: &d, at: at, id: id}
 	if err := g.fields(); err != nil {
-		return nil, err
+		return Delivery{}, err
 	}
 	if err := g.sign(k); err != nil {
-		return nil, err
+		return Delivery{}, err
 	}
 	var v Verification
-	if f := s.Parse(&v, &signed); f != None {
-		return nil, fmt.Errorf("a delivery with this URL and body cannot be valid: %s", f)
+	if f := s.Parse(&v, &d); f != None {
+		return Delivery{}, fmt.Errorf("a delivery with this URL and body cannot be valid: %s", f)
 	}
 	if !v.Matches(k) {
-		return nil, errors.New("a delivery with this URL and body cannot be valid: a check of the scheme fails")
+		return Delivery{}, errors.New("a delivery with this URL and body cannot be valid: a check of the scheme fails")
 	}
-	return g.set, nil
+	return d, nil
 }
 
 // signing is a delivery that is being made.
 type signing struct {
 	scheme   *Scheme
-	delivery *Delivery
+	delivery *Delivery // our own
 	at       time.Time
 	id       string
-	set      []Header
 }
 
 // header sets a header of the delivery.
 func (g *signing) header(name, value string) {
-	h := Header{Name: name, Value: value}
-	g.set = append(g.set, h)
 	g.delivery.Headers = slices.DeleteFunc(g.delivery.Headers, func(h Header) bool { return h.Name == name })
-	g.delivery.Headers = append(g.delivery.Headers, h)
+	g.delivery.Headers = append(g.delivery.Headers, Header{Name: name, Value: value})
 }
 
-// has says whether the delivery holds a header already.
-func (g *signing) has(name string) bool {
-	return slices.ContainsFunc(g.delivery.Headers, func(h Header) bool { return h.Name == name && h.Value != "" })
+// set puts a text where a source has it.
+func (g *signing) set(src source, text string) error {
+	d := g.delivery
+	switch src.kind {
+	case headerField:
+		g.header(src.name, text)
+	case queryField:
+		d.Path = putQuery(d.Path, src.name, text)
+	case formField:
+		d.Body = [][]byte{[]byte(putPair(string(g.view().contiguous()), src.name, text))}
+		g.formType()
+	case jsonField:
+		body, err := putJSON(g.view().contiguous(), newJSONPath(src.name), text)
+		if err != nil {
+			return fmt.Errorf("the delivery cannot hold %s, which is needed: %w", src, err)
+		}
+		d.Body = [][]byte{body}
+	}
+	return nil
 }
 
-// fields invents the headers that are signed, and checks that what stands elsewhere is there.
+// formType says that the body is a form.
+func (g *signing) formType() {
+	if !slices.ContainsFunc(g.delivery.Headers, func(h Header) bool { return h.Name == contentType && isForm(h.Value) }) {
+		g.header(contentType, "application/x-www-form-urlencoded")
+	}
+}
+
+// fields invents what is signed and not there, and dates the delivery.
 func (g *signing) fields() error {
 	s := g.scheme
 	for _, r := range s.required {
 		g.header(s.headers[r.header], r.equals)
 	}
-	if s.needsForm && len(g.delivery.Body) > 0 && !slices.ContainsFunc(g.delivery.Headers, func(h Header) bool { return h.Name == contentType && isForm(h.Value) }) {
-		g.header(contentType, "application/x-www-form-urlencoded")
+	if s.needsForm && len(g.delivery.Body) > 0 {
+		g.formType()
 	}
-	sent := len(s.ts.in) == 0 // whether the time stands somewhere
-	var missing []string
-	v := g.view()
+	dated := len(s.ts.in) == 0 // whether the time stands somewhere
 	for slot, f := range s.fields {
-		if f.source.kind == headerField {
-			if f.timestamp && !sent && (f.signed || !s.ts.optional) {
-				g.header(f.source.name, s.ts.format(g.at))
-				sent = true
-			} else if (f.signed && !f.timestamp || f.id) && !slices.Contains(s.sig.in, slot) && !g.has(f.source.name) {
-				g.header(f.source.name, g.id)
-			}
+		if f.source.kind == sigField {
+			dated = dated || f.timestamp
 			continue
 		}
-		sent = sent || f.timestamp
-		if _, state := v.field(slot); f.source.kind != sigField && f.required && state != present {
-			missing = append(missing, s.fields[slot].source.String())
+		_, state := g.view().field(slot)
+		there := state == present
+		header := f.source.kind == headerField
+		switch {
+		case f.timestamp && (dated || !there && s.ts.optional), f.timestamp && header && !f.signed && s.ts.optional:
+		case f.timestamp:
+			dated = true
+			if err := g.set(f.source, s.ts.format(g.at)); err != nil {
+				return err
+			}
+		case there, state == unfit, slices.Contains(s.sig.in, slot):
+		case f.required, header && (f.signed || f.id):
+			if err := g.set(f.source, g.id); err != nil {
+				return err
+			}
 		}
 	}
-	if len(missing) > 0 {
-		return fmt.Errorf("the delivery must hold %v, which is signed", missing)
+	return g.ties()
+}
+
+// ties puts into the query what a check wants there, such as a digest of the body.
+func (g *signing) ties() error {
+	for _, k := range g.scheme.checks {
+		v := g.view()
+		if k.ifPresent >= 0 {
+			if _, state := v.field(k.ifPresent); state != present {
+				continue
+			}
+		}
+		for _, sides := range [][2]template{{k.a, k.b}, {k.b, k.a}} {
+			text, ok := v.render(nil, sides[0])
+			if to := sides[1]; ok && len(to) == 1 && to[0].kind == fieldPart && to[0].filter == noFilter && to[0].source.kind == queryField {
+				if err := g.set(to[0].source, string(text)); err != nil {
+					return err
+				}
+				break
+			}
+		}
 	}
 	return nil
 }
@@ -145,13 +189,5 @@ func (g *signing) sign(k *Key) error {
 		g.header(s.sig.numbered+"1", text)
 		return nil
 	}
-	in := s.fields[s.sig.in[0]].source
-	if in.kind == headerField {
-		g.header(in.name, text)
-		return nil
-	}
-	if have, state := v.field(s.sig.in[0]); state != present || have != text {
-		return fmt.Errorf("the signature stands at %s, which Sign does not change", in)
-	}
-	return nil
+	return g.set(s.fields[s.sig.in[0]].source, text)
 }
