@@ -29,6 +29,7 @@ func Compile(s Spec) (*Scheme, []Fault) {
 	}
 	c.scheme.event = c.optionalField("event", s.Event)
 	c.guards()
+	c.certificates()
 	if len(c.faults) == 0 {
 		c.finish()
 	}
@@ -169,6 +170,10 @@ func (c *compiler) template(path, text string, signed bool) template {
 		case secretPart:
 			if !signed || s.alg.family != hashFamily && s.alg.family != noFamily {
 				c.fault(path, "{secret} has no place here", "use it in sign with alg hash-sha1 or hash-sha256")
+			}
+		case snsPart:
+			for _, name := range snsHeaders {
+				c.header(name)
 			}
 		case urlPart, urlPortPart, urlNoPortPart, urlNoQueryPart:
 			s.facts.needsURL = true

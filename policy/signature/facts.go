@@ -42,7 +42,7 @@ func (s *Scheme) signsBody() bool {
 	every := func(kind partKind) bool {
 		return len(s.templates) > 0 && !slices.ContainsFunc(s.templates, func(t template) bool { return !t.has(kind) })
 	}
-	if every(bodyPart) || every(formSortedPart) {
+	if every(bodyPart) || every(formSortedPart) || every(snsPart) { // the part of SNS refuses a body that says more than it signs
 		return true
 	}
 	return slices.ContainsFunc(s.checks, func(k check) bool {
@@ -69,6 +69,8 @@ func (s *Scheme) signsUnchecked(src source) bool {
 			return false
 		case src.kind == queryField:
 			return !t.has(queryPart) && !t.has(querySortedPart) && !t.has(urlPart) && !t.has(urlPortPart) && !t.has(urlNoPortPart)
+		case src.kind == jsonField && t.has(snsPart):
+			return !snsSigns(src.name)
 		case src.kind == jsonField, src.kind == formField:
 			return !t.has(bodyPart) && !(src.kind == formField && t.has(formSortedPart))
 		default:

@@ -294,6 +294,9 @@ func (v *Verification) readSigned() Failure {
 	if s.facts.needsURL && v.delivery.PublicURL == "" {
 		return Malformed
 	}
+	if s.certificates != nil && !v.namesCertificate() {
+		return Malformed
+	}
 	if s.needsForm && !v.readForm() || s.needsQuery && !v.readQuery() || !v.only() {
 		return Malformed
 	}

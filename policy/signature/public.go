@@ -21,6 +21,9 @@ const minRSABits = 1024
 // NewPublicKey prepares a public key: PEM, base64 of a DER SubjectPublicKeyInfo, or the raw key in the encoding that the scheme names. The
 // error says what is wrong without quoting the key.
 func (s *Scheme) NewPublicKey(text []byte) (*Key, error) {
+	if s.NeedsCertificate() {
+		return nil, fmt.Errorf("the scheme %s is verified with the certificate that the delivery names", s.shown())
+	}
 	if !s.NeedsPublicKey() {
 		return nil, fmt.Errorf("the scheme %s is verified with a shared secret, not with a public key", s.shown())
 	}
@@ -100,12 +103,18 @@ func (s *Scheme) derKey(der []byte) (crypto.PublicKey, error) {
 
 // matchesPublic says whether any candidate is a signature of any template under k.
 func (v *Verification) matchesPublic(k *Key) bool {
+	public := k.public
+	if v.scheme.certificates != nil {
+		if public = v.certified; v.certified == nil {
+			return false
+		}
+	}
 	matches := false
 	for i, t := range v.scheme.templates {
 		message := v.message(t)
 		start := 0
 		for _, end := range v.ends {
-			if v.scheme.verifies(k.public, message, v.decoded[start:end]) {
+			if v.scheme.verifies(public, message, v.decoded[start:end]) {
 				matches = true
 				if v.matched < 0 {
 					v.matched = i

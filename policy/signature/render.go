@@ -6,7 +6,9 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"hash"
+	"hash/crc32"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -54,6 +56,11 @@ func (v *Verification) appendPart(dst []byte, p *part) ([]byte, bool) {
 				dst = append(dst, f.value...)
 			}
 		}
+	case snsPart:
+		ok = v.readSNS()
+		dst = v.sns.appendSigned(dst)
+	case webhookIDPart:
+		dst = append(dst, v.scheme.parameters.WebhookID...)
 	default:
 		dst = v.appendURL(dst, p.kind)
 	}
@@ -72,6 +79,8 @@ func filtered(dst []byte, start int, f filter) []byte {
 	case sha512Base64:
 		sum := sha512.Sum512(dst[start:])
 		return base64.StdEncoding.AppendEncode(dst[:start], sum[:])
+	case crc32Decimal:
+		return strconv.AppendUint(dst[:start], uint64(crc32.ChecksumIEEE(dst[start:])), 10)
 	case lowerCase:
 		for i := start; i < len(dst); i++ {
 			if c := dst[i]; 'A' <= c && c <= 'Z' {

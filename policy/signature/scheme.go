@@ -28,6 +28,10 @@ type Scheme struct {
 	needsForm, needsQuery bool
 	paths                 []jsonPath
 	facts                 facts
+
+	certificates   *certificates // nil: the key does not come from a certificate
+	certificateURL int           // slot of its URL
+	parameters     Parameters
 }
 
 // field is one text that a scheme reads.

@@ -76,6 +76,10 @@ type Spec struct {
 	// the form:NAMEs together are all the fields that a form may have.
 	Only []string `yaml:"only"`
 
+	// Certificate names the senders whose certificate a delivery names by URL: aws-sns, paypal or paypal-sandbox. Its key verifies the
+	// signature, in place of a public key.
+	Certificate string `yaml:"certificate"`
+
 	// FreshPerAttempt says that the sender signs each attempt anew.
 	FreshPerAttempt bool `yaml:"freshPerAttempt"`
 	// Nonce says that the signed part is unique per delivery although it does not hold the body.

@@ -22,11 +22,14 @@ const (
 	queryPart       // the request's query as received
 	querySortedPart // its pairs sorted by name
 	formSortedPart  // every field of a form, sorted: name and value, equal pairs once
+	snsPart         // what Amazon SNS signs of its message; all else in the body is refused
+	webhookIDPart   // the sender's id of the webhook, from the policy
 )
 
 var partNames = map[string]partKind{
 	"body": bodyPart, "secret": secretPart, "method": methodPart, "url": urlPart, "url.port": urlPortPart, "url.noport": urlNoPortPart,
 	"url.noquery": urlNoQueryPart, "path": pathPart, "query": queryPart, "query.sorted": querySortedPart, "form.sorted": formSortedPart,
+	"aws-sns": snsPart, "webhookID": webhookIDPart,
 }
 
 // filter changes the text of a part.
@@ -38,9 +41,10 @@ const (
 	sha256Raw
 	sha512Base64
 	lowerCase
+	crc32Decimal
 )
 
-var filterNames = map[string]filter{"sha256hex": sha256Hex, "sha256raw": sha256Raw, "sha512b64": sha512Base64, "lower": lowerCase}
+var filterNames = map[string]filter{"sha256hex": sha256Hex, "sha256raw": sha256Raw, "sha512b64": sha512Base64, "lower": lowerCase, "crc32": crc32Decimal}
 
 // digest says whether the filter's result stands for its whole input.
 func (f filter) digest() bool { return f == sha256Hex || f == sha256Raw || f == sha512Base64 }
@@ -127,7 +131,7 @@ func parsePart(text string) (p part, problem, fix string) {
 	if filtered {
 		f, ok := filterNames[filterName]
 		if !ok {
-			return part{}, fmt.Sprintf("no filter is named %q", clip(filterName)), "write sha256hex, sha256raw, sha512b64 or lower"
+			return part{}, fmt.Sprintf("no filter is named %q", clip(filterName)), "write sha256hex, sha256raw, sha512b64, lower or crc32"
 		}
 		p.filter = f
 	}
@@ -157,7 +161,7 @@ func parseOptional(text string) (p part, problem, fix string) {
 	if fields[2] != "" {
 		f, ok := filterNames[fields[2]]
 		if !ok {
-			return part{}, fmt.Sprintf("no filter is named %q", clip(fields[2])), "write sha256hex, sha256raw, sha512b64 or lower"
+			return part{}, fmt.Sprintf("no filter is named %q", clip(fields[2])), "write sha256hex, sha256raw, sha512b64, lower or crc32"
 		}
 		p.filter = f
 	}

@@ -1,6 +1,7 @@
 package signature
 
 import (
+	"crypto/rsa"
 	"time"
 )
 
@@ -25,6 +26,11 @@ type Verification struct {
 
 	stamp   stamp
 	stamped int // slot of the field that holds the stamp, -1 for none
+
+	sns            snsMessage
+	snsBody        progress
+	certificateURL string
+	certified      *rsa.PublicKey // of the certificate, once it is checked
 
 	matched int // the template that matched, -1 for none
 	sums    []keyedSum
@@ -54,6 +60,7 @@ func (v *Verification) Reset() {
 	v.body, v.jsonBody, v.formBody, v.queryPairs, v.checks = notTried, notTried, notTried, notTried, notTried
 	v.stamp, v.stamped, v.matched = stamp{}, -1, -1
 	v.joined, v.scratch, v.scratch2 = keep(v.joined), keep(v.scratch), keep(v.scratch2)
+	v.sns, v.snsBody, v.certificateURL, v.certified = snsMessage{}, notTried, "", nil
 	v.digests.have256, v.digests.have512 = false, false
 }
 
