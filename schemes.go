@@ -5,7 +5,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
@@ -47,6 +46,9 @@ type facts struct {
 	FreshPerAttempt bool     `json:"freshPerAttempt"`
 	Token           bool     `json:"token"`
 	PublicKey       bool     `json:"publicKey"`
+	Certificate     bool     `json:"certificate"` // the public key is that of a certificate which each delivery names
+	Topics          bool     `json:"topics"`      // the policy must say topics
+	WebhookID       bool     `json:"webhookID"`   // the policy must say webhookID
 	SignsURL        bool     `json:"signsURL"`
 	IDSigned        bool     `json:"idSigned"`
 	EventSigned     bool     `json:"eventSigned"`
@@ -165,6 +167,9 @@ func factsOf(s *signature.Scheme) facts {
 		FreshPerAttempt: s.FreshPerAttempt(),
 		Token:           s.IsToken(),
 		PublicKey:       s.NeedsPublicKey(),
+		Certificate:     s.NeedsCertificate(),
+		Topics:          s.NeedsTopics(),
+		WebhookID:       s.NeedsWebhookID(),
 		SignsURL:        s.NeedsURL(),
 		IDSigned:        s.IDSigned(),
 		EventSigned:     s.EventSigned(),
@@ -250,7 +255,14 @@ spec:
     scheme: %[1]s
 `, d.Name)
 	if d.Facts.Timestamp && d.Facts.TimestampSigned && d.Facts.Tolerance == "" {
-		fmt.Fprintf(&b, "    tolerance: %s\n", 5*time.Minute)
+		tolerance := "5m"
+		switch { // their retries carry the time of the first attempt, or may
+		case d.Facts.Topics:
+			tolerance = "65m"
+		case d.Facts.WebhookID:
+			tolerance = "3d"
+		}
+		fmt.Fprintf(&b, "    tolerance: %s\n", tolerance)
 	}
 	if d.Facts.SignsURL {
 		fmt.Fprintf(&b, "    publicURL: https://hooks.example.com/webhooks/%s\n", d.Name)
@@ -258,9 +270,14 @@ spec:
 	if !d.Facts.BodySigned && !d.Facts.Token {
 		b.WriteString("    acceptUnsignedBody: true\n")
 	}
-	if d.Facts.PublicKey {
+	switch {
+	case d.Facts.Topics:
+		b.WriteString("    topics: [arn:aws:sns:eu-west-1:123456789012:orders]\n")
+	case d.Facts.WebhookID:
+		b.WriteString("    webhookID: 4JH86294D6297924G\n")
+	case d.Facts.PublicKey:
 		fmt.Fprintf(&b, "    publicKeys:\n      - {version: \"1\", env: %s_PUBLIC_KEY}\n", variable)
-	} else {
+	default:
 		fmt.Fprintf(&b, "    secrets:\n      - {version: \"1\", env: %s_WEBHOOK_SECRET}\n", variable)
 	}
 	return b.String()
@@ -291,7 +308,10 @@ func notes(f facts) []string {
 	if f.SignsURL {
 		n = append(n, "signs the URL")
 	}
-	if f.PublicKey {
+	switch {
+	case f.Certificate:
+		n = append(n, "certificate")
+	case f.PublicKey:
 		n = append(n, "public key")
 	}
 	return n

@@ -333,6 +333,7 @@ func (c *compiler) scheme() bool {
 		c.fault("signature", "the policy names no signature scheme", "write signature: {scheme: NAME, secrets: [...]}; hookauthz schemes lists the names")
 		return false
 	}
+	bound := c.bind()
 	c.tolerance()
 	c.publicURL()
 	switch token := w.scheme.IsToken(); {
@@ -343,10 +344,11 @@ func (c *compiler) scheme() bool {
 			"prefer a scheme that signs the body where the sender has one, and add source.allow")
 	case !w.scheme.BodySigned() && !s.AcceptUnsignedBody:
 		c.fault("signature.scheme", fmt.Sprintf("the scheme %s does not sign the body", w.schemeName), "write acceptUnsignedBody: true if that is known and accepted")
+	case w.scheme.NeedsTopics(): // acceptUnsignedBody is about the attributes of a message
 	case w.scheme.BodySigned() && s.AcceptUnsignedBody:
 		c.warn("signature.acceptUnsignedBody", fmt.Sprintf("the scheme %s signs the body", w.schemeName), "delete acceptUnsignedBody")
 	}
-	return true
+	return bound
 }
 
 func (c *compiler) nearScheme(name string) string {
@@ -412,6 +414,10 @@ type keySource struct {
 
 func (c *compiler) versions() {
 	s := &c.doc.spec.Signature
+	if c.webhook.scheme.NeedsCertificate() {
+		c.certificateVersions()
+		return
+	}
 	var sources []keySource
 	for i, v := range s.Secrets {
 		sources = append(sources, keySource{fmt.Sprintf("signature.secrets[%d]", i), v.Version, "", secret.Ref{Env: v.Env, File: v.File},

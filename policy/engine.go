@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"mime"
@@ -27,6 +28,10 @@ type EngineConfig struct {
 	Local Store
 	// AllowStringBody accepts a body that arrived as text, where it holds no '!'.
 	AllowStringBody bool
+	// Certificates finds the certificates that deliveries name. Nil: none, and schemes that need one deny.
+	Certificates Certificates
+	// CertificateRoots are the authorities of senders' certificates. Nil: those of the system.
+	CertificateRoots *x509.CertPool
 	// Replicas is the number of servers that share the limits; each takes its share while Store is away. Default: 1.
 	Replicas int
 }
@@ -408,6 +413,9 @@ func (c *check) verify() Reason {
 	c.readDelivery()
 	if f := w.scheme.Parse(&c.verification, &c.delivery); f != signature.None {
 		return failures[f] // a failure without a reason is our own fault, which is the zero value
+	}
+	if reason := c.certificate(); reason != OK {
+		return reason
 	}
 	match, available := c.matchVersion()
 	if match == nil {

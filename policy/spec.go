@@ -89,9 +89,11 @@ type signatureSpec struct {
 	Scheme             schemeSpec    `yaml:"scheme" doc:"Name of a preset, or a scheme in the language of docs/schemes.md."`
 	Tolerance          *durationSpec `yaml:"tolerance" doc:"How far a signed timestamp may be from now, either way."`
 	PublicURL          string        `yaml:"publicURL" doc:"The URL that the sender was given, for schemes that sign it. The request's query is appended."`
-	AcceptUnsignedBody bool          `yaml:"acceptUnsignedBody" doc:"Needed for a scheme that does not sign the body."`
+	AcceptUnsignedBody bool          `yaml:"acceptUnsignedBody" doc:"Needed for a scheme that does not sign the body; for aws-sns, takes messages with attributes."`
 	Secrets            []secretSpec  `yaml:"secrets" doc:"Shared secrets; any that is in force may match."`
 	PublicKeys         []keySpec     `yaml:"publicKeys" doc:"Public keys, for asymmetric schemes; any that is in force may match."`
+	Topics             []string      `yaml:"topics" doc:"ARNs of the Amazon SNS topics whose messages are taken, for aws-sns."`
+	WebhookID          string        `yaml:"webhookID" doc:"The id that the sender gave to the webhook, for paypal, which signs it."`
 }
 
 // schemeSpec is a preset's name or an inline scheme.
