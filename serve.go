@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,7 +14,7 @@ type serveFlags struct {
 	listen, admin string
 	// Only this machine reaches them. Known once check has resolved the addresses.
 	listenLocal, adminLocal bool
-	store                   string
+	store                   storeFlags
 	cacheDir                string
 	tls                     tlsFlags
 	insecureListen          bool
@@ -69,7 +68,7 @@ Decisions and events are logged to standard error, one line each.`,
 	f := c.Flags()
 	f.StringVar(&flags.listen, "listen", "127.0.0.1:9001", "`address` for Envoy: host:port or unix:/path")
 	f.StringVar(&flags.admin, "admin", "127.0.0.1:9002", "`address` of metrics and health: host:port, unix:/path or off")
-	f.StringVar(&flags.store, "store", "memory", "where rates and replay memory live: memory")
+	flags.store.add(c)
 	f.StringVar(&flags.cacheDir, "cache-dir", "", "existing `folder` in which fetched address lists outlive the process")
 	f.StringVar(&flags.tls.cert, "tls-cert", "", "certificate `file` (PEM); read again when it changes")
 	f.StringVar(&flags.tls.key, "tls-key", "", "key `file` of the certificate (PEM)")
@@ -87,12 +86,10 @@ Decisions and events are logged to standard error, one line each.`,
 
 // check resolves the addresses and refuses what cannot be meant, before anything is opened.
 func (f *serveFlags) check() error {
-	switch {
-	case strings.HasPrefix(f.store, "redis:"), strings.HasPrefix(f.store, "rediss:"):
-		return misused("leave --store out: memory is the store of one replica", "--store %s: a shared store is not supported by this version", schemeOf(f.store))
-	case f.store != "memory":
-		return misused("write --store memory", "there is no store %q", f.store)
-	case f.drain <= 0:
+	if err := f.store.check(); err != nil {
+		return err
+	}
+	if f.drain <= 0 {
 		return misused("write it as --drain 10s", "--drain %s leaves no time", f.drain)
 	}
 	if most := int64(1 << 30); int64(f.policies.maxBody) > most {
@@ -141,10 +138,4 @@ func (f *tlsFlags) check() error {
 		return misused("give --tls-client-ca: the authorities that the client's certificate must come from", "--tls-client-san needs --tls-client-ca")
 	}
 	return nil
-}
-
-// schemeOf is a URL's scheme: the rest may hold a password.
-func schemeOf(url string) string {
-	scheme, _, _ := strings.Cut(url, ":")
-	return scheme + "://..."
 }

@@ -489,7 +489,7 @@ func TestServeFlagsOffLoopback(t *testing.T) {
 		{name: "told so", listen: ":9001", insecure: true},
 		{name: "a name that cannot be resolved", listen: "no.such.invalid:9001", refused: true},
 	} {
-		f := serveFlags{listen: c.listen, admin: "off", store: "memory", drain: time.Second, maxInflight: 1 << 30, tls: c.tls, insecureListen: c.insecure}
+		f := serveFlags{listen: c.listen, admin: "off", store: storeFlags{url: "memory"}, drain: time.Second, maxInflight: 1 << 30, tls: c.tls, insecureListen: c.insecure}
 		if err := f.check(); (err != nil) != c.refused {
 			t.Errorf("%s: error %v, want refused: %t", c.name, err, c.refused)
 		}

@@ -66,10 +66,6 @@ func newServer(p process, f *serveFlags) (*server, error) {
 		}
 		return stats
 	})
-	// What is quick to refuse is refused before the shared store is waited for.
-	if _, err := policy.Load(s.policies.dir, s.policies.options); err != nil {
-		return nil, err
-	}
 	var err error
 	if s.store, err = f.store.open(memory, metrics, logger); err != nil {
 		return nil, err

@@ -218,6 +218,13 @@ func (m *Metrics) Reloaded(good bool, now time.Time) {
 	m.reloadTime.Set(float64(now.Unix()))
 }
 
+// Breaker shows the state of a circuit breaker: 0 closed, 1 half-open, 2 open.
+func (m *Metrics) Breaker(name string, state int) {
+	if m != nil {
+		m.breakerState.WithLabelValues(name).Set(float64(state))
+	}
+}
+
 // StoreStats is how many keys of one kind a store holds and how many it had to forget.
 type StoreStats struct {
 	Kind      string

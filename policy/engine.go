@@ -32,8 +32,8 @@ type EngineConfig struct {
 	Certificates Certificates
 	// CertificateRoots are the authorities of senders' certificates. Nil: those of the system.
 	CertificateRoots *x509.CertPool
-	// Replicas is the number of servers that share the limits; each takes its share while Store is away. Default: 1.
-	Replicas int
+	// Replicas is the number of servers that share the limits; each takes its share while Store is away. Default: there is one.
+	Replicas func() int
 }
 
 // Engine decides about deliveries by the Set in force. It is safe for concurrent use.
@@ -51,7 +51,9 @@ func NewEngine(set *Set, c EngineConfig) *Engine {
 	if c.Local == nil {
 		c.Local = c.Store
 	}
-	c.Replicas = max(c.Replicas, 1)
+	if c.Replicas == nil {
+		c.Replicas = func() int { return 1 }
+	}
 	e := &Engine{config: c}
 	e.checks.New = func() any { return new(check) }
 	e.set.Store(set)
@@ -594,8 +596,9 @@ func (c *check) withoutStore(cause error) Reason {
 		c.d.Reason = Degraded
 		return OK
 	case c.webhook.onStoreFailure == "local" && local != c.engine.config.Store:
+		replicas := c.engine.config.Replicas()
 		for i := range c.take.Buckets {
-			c.take.Buckets[i].Limit = c.take.Buckets[i].Limit.Divide(c.engine.config.Replicas)
+			c.take.Buckets[i].Limit = c.take.Buckets[i].Limit.Divide(replicas)
 		}
 		taken, err := local.Take(c.ctx, &c.take)
 		if err == nil {

@@ -551,7 +551,7 @@ func TestStoreFailure(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(fmt.Sprintf("%s of %d", tt.mode, tt.replicas), func(t *testing.T) {
 			set := load(t, webhook(githubScheme, "rateLimits: [{limit: 4/hour}]", "onStoreFailure: "+tt.mode))
-			e := policy.NewEngine(set, policy.EngineConfig{Store: brokenStore{}, Local: store.NewMemory(store.MemoryConfig{}), Replicas: tt.replicas})
+			e := policy.NewEngine(set, policy.EngineConfig{Store: brokenStore{}, Local: store.NewMemory(store.MemoryConfig{}), Replicas: func() int { return tt.replicas }})
 			for i, want := range tt.want {
 				d := e.Decide(t.Context(), signed(t, e, "hook", now, strconv.Itoa(i)))
 				if got := verdict(d); got != want || !d.Degraded {

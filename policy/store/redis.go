@@ -109,7 +109,7 @@ func (r *Redis) options() rueidis.ClientOption {
 	o := rueidis.ClientOption{
 		InitAddress: c.Addresses, Username: c.Username, Password: c.Password, TLSConfig: c.TLS, SelectDB: c.Database,
 		ClientName: "hookauthz", ForceSingleClient: !c.Cluster && c.Sentinel == "", DisableCache: true, DisableRetry: true,
-		ConnWriteTimeout: silence, RingScaleEachConn: 12, ReadBufferEachConn: 64 << 10, WriteBufferEachConn: 64 << 10,
+		ConnWriteTimeout: silence, RingScaleEachConn: 12, PipelineMultiplex: -1, ReadBufferEachConn: 64 << 10, WriteBufferEachConn: 64 << 10,
 		ClusterOption: rueidis.ClusterOption{ShardsRefreshInterval: 5 * time.Second, MaxMovedRedirections: 4},
 		Sentinel: rueidis.SentinelOption{MasterSet: c.Sentinel, Username: c.Username, Password: c.Password, TLSConfig: c.TLS,
 			TopologyRefreshInterval: 5 * time.Second},
@@ -389,11 +389,8 @@ func (r *Redis) Settle(ctx context.Context, now time.Time, endpoint string, toke
 	return settled == 1, failure(err)
 }
 
-// Probe asks whether the store takes writes where the keys of an endpoint are. It connects first where that has not been done.
+// Probe asks whether the store takes writes where the keys of an endpoint are.
 func (r *Redis) Probe(ctx context.Context, endpoint string) error {
-	if err := r.Connect(ctx); err != nil {
-		return err
-	}
 	client := r.client.Load()
 	if client == nil {
 		return errNotConnected

@@ -1,0 +1,440 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/hookauthz/hookauthz/policy"
+)
+
+// Shared is a store that many processes share, as a Guard needs it. Redis is one.
+type Shared interface {
+	policy.Store
+	// Connect connects, where that has not been done.
+	Connect(ctx context.Context) error
+	// Probe asks whether the store takes writes where the keys of an endpoint are.
+	Probe(ctx context.Context, endpoint string) error
+	// Alive notes that this process is alive and counts those that were within the last while.
+	Alive(ctx context.Context, while time.Duration) (replicas int, err error)
+}
+
+// BreakerState is the state of a circuit breaker, as its metric has it.
+type BreakerState int
+
+// The states of a breaker.
+const (
+	Closed BreakerState = iota
+	HalfOpen
+	Open
+)
+
+// GuardConfig says what a Guard stands before. Zero values take the defaults.
+type GuardConfig struct {
+	// Shared is the store to guard. Required.
+	Shared Shared
+	// Local keeps this process's own state, for which Shared is not asked. Required.
+	Local policy.Store
+	// Timeout bounds each call. Default: 50 ms.
+	Timeout time.Duration
+	// MaxCalls bounds the calls that are under way; one more fails, and counts as a failure. Default: 1024.
+	MaxCalls int
+	// MaxJournal bounds the deliveries that are remembered to be written back; beyond it the oldest is not. Default: 65,536.
+	MaxJournal int
+	// Replicas is the number of processes that share the store. Default: those that were lately alive.
+	Replicas int
+	// Logger takes what changes. Required.
+	Logger *slog.Logger
+	// Changed is told each state of the breaker. It must be quick. Default: nobody is.
+	Changed func(BreakerState)
+}
+
+// Guard is a Store that stands before a shared one, so that one that is slow or away slows nobody down: each call has a deadline of its own,
+// and after a few failures a circuit breaker opens. While it is open every call fails at once; only Run, in the background, asks whether the
+// store is back, so that no decision ever waits for the answer.
+//
+// What it takes for a failure is an error, a deadline or overload: never a verdict, policy.ErrStoreFull included, and never a caller that hangs up.
+//
+// It brings the store up to date before it lets calls through again: what Local recorded meanwhile is written back, and a record that may
+// or may not have been made by a call that failed is released.
+type Guard struct {
+	config   GuardConfig
+	breaker  *gobreaker.CircuitBreaker[struct{}]
+	places   chan struct{}
+	wake     chan struct{} // Run has something to do
+	journal  journal
+	unsure   pending
+	replicas atomic.Int64
+	failing  atomic.Pointer[failing]
+	opened   atomic.Bool // and not yet closed again
+}
+
+// failing is what failed last.
+type failing struct {
+	endpoint string
+	err      error
+}
+
+// errAway says that the breaker is not closed, errBusy that too many calls are under way.
+var (
+	errAway = errors.New("the store is away")
+	errBusy = errors.New("the store has too many calls under way")
+)
+
+// When the breaker opens and tries to close.
+const (
+	failuresInARow = 5
+	leastCalls     = 20 // for which the share of failures, at least half, says something
+	countedFor     = 10 * time.Second
+	openFor        = 500 * time.Millisecond
+	probesToClose  = 2
+	probeEvery     = 200 * time.Millisecond
+	aliveEvery     = 2 * time.Second
+	aliveFor       = 10 * time.Second
+	// patience is the deadline of calls that no decision waits for: they may have to connect first.
+	patience = time.Second
+)
+
+// NewGuard makes a Guard whose breaker is closed. Run must be called for it to do its work.
+func NewGuard(c GuardConfig) *Guard {
+	if c.Timeout <= 0 {
+		c.Timeout = 50 * time.Millisecond
+	}
+	if c.MaxCalls <= 0 {
+		c.MaxCalls = 1024
+	}
+	if c.MaxJournal <= 0 {
+		c.MaxJournal = 1 << 16
+	}
+	if c.Changed == nil {
+		c.Changed = func(BreakerState) {}
+	}
+	g := &Guard{config: c, places: make(chan struct{}, c.MaxCalls), wake: make(chan struct{}, 1), journal: journal{most: c.MaxJournal}, unsure: pending{most: c.MaxJournal}}
+	g.replicas.Store(1)
+	g.breaker = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
+		Name:        "store",
+		MaxRequests: probesToClose,
+		Interval:    countedFor, BucketPeriod: time.Second,
+		Timeout: jittered(openFor), // replicas that lost the store together do not come back together
+		ReadyToTrip: func(n gobreaker.Counts) bool {
+			return n.ConsecutiveFailures >= failuresInARow || n.Requests >= leastCalls && 2*n.TotalFailures >= n.Requests
+		},
+		IsSuccessful:  func(err error) bool { return err == nil || errors.Is(err, policy.ErrStoreFull) },
+		OnStateChange: func(_ string, _, to gobreaker.State) { g.changed(to) },
+	})
+	c.Changed(Closed)
+	return g
+}
+
+// jittered is a duration between three and five quarters of d.
+func jittered(d time.Duration) time.Duration {
+	return d*3/4 + rand.N(d/2)
+}
+
+// changed tells of a state. Failed attempts to close are not logged: the store is away, as was said.
+func (g *Guard) changed(to gobreaker.State) {
+	switch to {
+	case gobreaker.StateClosed:
+		g.config.Changed(Closed)
+		if g.opened.Swap(false) {
+			g.config.Logger.Info("the store is back: decisions go by it again")
+		}
+	case gobreaker.StateHalfOpen:
+		g.config.Changed(HalfOpen)
+	case gobreaker.StateOpen:
+		g.config.Changed(Open)
+		if !g.opened.Swap(true) {
+			attributes := []any{"breaker", "store"}
+			if f := g.failing.Load(); f != nil {
+				attributes = append(attributes, "error", f.err)
+			}
+			g.config.Logger.Warn("the store is away: onStoreFailure decides without it", attributes...)
+		}
+		g.nudge()
+	}
+}
+
+// nudge tells Run that there is something to do.
+func (g *Guard) nudge() {
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
+}
+
+// call runs one call to the store with a deadline of its own: a caller that hangs up does not end it.
+func (g *Guard) call(ctx context.Context, endpoint string, do func(ctx context.Context) error) error {
+	if g.breaker.State() != gobreaker.StateClosed {
+		return errAway
+	}
+	return g.execute(ctx, endpoint, do)
+}
+
+func (g *Guard) execute(ctx context.Context, endpoint string, do func(ctx context.Context) error) error {
+	_, err := g.breaker.Execute(func() (none struct{}, err error) {
+		select {
+		case g.places <- struct{}{}:
+			defer func() { <-g.places }()
+		default:
+			g.failing.Store(&failing{endpoint, errBusy})
+			return none, errBusy
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.config.Timeout)
+		defer cancel()
+		if err = do(ctx); err != nil && !errors.Is(err, policy.ErrStoreFull) {
+			g.failing.Store(&failing{endpoint, err})
+		}
+		return none, err
+	})
+	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
+		err = errAway
+	}
+	return err
+}
+
+// mayHaveHappened says whether a call that failed with this error may have been carried out, or may yet be.
+func mayHaveHappened(err error) bool {
+	for _, sure := range []error{errAway, errBusy, errLate, errNotConnected, policy.ErrStoreFull} {
+		if errors.Is(err, sure) {
+			return false
+		}
+	}
+	_, answered := rueidis.IsRedisErr(err)
+	return !answered
+}
+
+// Take implements policy.Store.
+func (g *Guard) Take(ctx context.Context, t *policy.Take) (taken policy.Taken, err error) {
+	known := g.known(ctx, t)
+	if known.Retry || known.Duplicate && (known.InFlight || !t.Tag) {
+		return known, nil
+	}
+	asked := t
+	if known.Duplicate && t.Reservation > 0 {
+		unreserved := *t // nobody would end the reservation of a duplicate
+		unreserved.Reservation, asked = 0, &unreserved
+	}
+	err = g.call(ctx, t.Endpoint, func(ctx context.Context) (err error) {
+		taken, err = g.config.Shared.Take(ctx, asked)
+		return err
+	})
+	if err != nil {
+		if mayHaveHappened(err) && !t.Peek {
+			// Whoever asks is told that there is no verdict, so that a record would be wrong.
+			g.unsure.add(unsure{take: clone(t)})
+			g.nudge()
+		}
+		return policy.Taken{}, err
+	}
+	taken.Duplicate = taken.Duplicate || known.Duplicate
+	return taken, nil
+}
+
+// known is what Local remembers of a delivery that the store may not have been told yet.
+func (g *Guard) known(ctx context.Context, t *policy.Take) policy.Taken {
+	if len(t.Messages) == 0 || g.journal.len() == 0 {
+		return policy.Taken{}
+	}
+	peek := *t
+	peek.Peek, peek.Tag, peek.Buckets = true, false, nil
+	known, err := g.config.Local.Take(ctx, &peek)
+	if err != nil {
+		return policy.Taken{}
+	}
+	return known
+}
+
+// Release implements policy.Store. What cannot be released now is released when the store is back.
+func (g *Guard) Release(ctx context.Context, t *policy.Take) error {
+	if g.journal.len() > 0 {
+		if err := g.config.Local.Release(ctx, t); err != nil {
+			return err
+		}
+	}
+	err := g.call(ctx, t.Endpoint, func(ctx context.Context) error { return g.config.Shared.Release(ctx, t) })
+	if err != nil {
+		g.unsure.add(unsure{take: clone(t)})
+		g.nudge()
+	}
+	return err
+}
+
+// Settle implements policy.Store. What cannot be settled now is settled when the store is back, if the reservation stands then.
+func (g *Guard) Settle(ctx context.Context, now time.Time, endpoint string, token policy.Token, confirmed bool) (settled bool, err error) {
+	err = g.call(ctx, endpoint, func(ctx context.Context) (err error) {
+		settled, err = g.config.Shared.Settle(ctx, now, endpoint, token, confirmed)
+		return err
+	})
+	if err != nil {
+		g.unsure.add(unsure{endpoint: endpoint, token: token, confirmed: confirmed})
+		g.nudge()
+	}
+	return settled && err == nil, err
+}
+
+// Replicas is the number of processes that share the store: the last that was known, while it is away.
+func (g *Guard) Replicas() int {
+	if g.config.Replicas > 0 {
+		return g.config.Replicas
+	}
+	return max(1, int(g.replicas.Load()))
+}
+
+// Run asks whether the store is back while it is away, brings it up to date, and notes that this process is alive, until ctx ends.
+func (g *Guard) Run(ctx context.Context) {
+	timer := time.NewTimer(0) // the first sign of life is due at once
+	defer timer.Stop()
+	alive := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.wake:
+		case <-timer.C:
+		}
+		wait := jittered(probeEvery)
+		if g.breaker.State() == gobreaker.StateClosed {
+			if now := time.Now(); !now.Before(alive) {
+				g.sign(ctx)
+				alive = now.Add(jittered(aliveEvery))
+			}
+			if err := g.catchUp(ctx); err == nil {
+				wait = time.Until(alive)
+			}
+		} else {
+			g.tryToClose(ctx)
+			alive = time.Now()
+		}
+		timer.Reset(max(wait, time.Millisecond))
+	}
+}
+
+// sign gives a sign of life and learns how many others have.
+func (g *Guard) sign(ctx context.Context) {
+	_ = g.execute(ctx, aliveKey, func(ctx context.Context) error { // the breaker has noted the error
+		n, err := g.config.Shared.Alive(ctx, aliveFor)
+		if err == nil {
+			g.replicas.Store(int64(n))
+		}
+		return err
+	})
+}
+
+// tryToClose probes the store where it failed last. Once it answers in time it is brought up to date, and only then the breaker closes.
+func (g *Guard) tryToClose(ctx context.Context) {
+	endpoint := aliveKey
+	if f := g.failing.Load(); f != nil {
+		endpoint = f.endpoint
+	}
+	patient, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if g.breaker.State() == gobreaker.StateOpen || g.config.Shared.Connect(patient) != nil || g.config.Shared.Probe(patient, endpoint) != nil {
+		return
+	}
+	for range probesToClose {
+		// Not counted yet: it closes once it is up to date.
+		if err := g.inTime(ctx, endpoint); err != nil {
+			return
+		}
+	}
+	if g.catchUp(ctx) != nil {
+		return
+	}
+	for range probesToClose {
+		if err := g.execute(ctx, endpoint, func(ctx context.Context) error { return g.config.Shared.Probe(ctx, endpoint) }); err != nil {
+			return
+		}
+	}
+	_ = g.catchUp(ctx) // what came meanwhile; what is left is tried again
+}
+
+func (g *Guard) inTime(ctx context.Context, endpoint string) error {
+	ctx, cancel := context.WithTimeout(ctx, g.config.Timeout)
+	defer cancel()
+	return g.config.Shared.Probe(ctx, endpoint)
+}
+
+// catchUp releases what may have been recorded in vain, settles what is open and then writes back what Local has recorded. It ends at the first failure
+// and goes on from there the next time.
+func (g *Guard) catchUp(ctx context.Context) error {
+	if err := g.unsure.each(func(u unsure) error {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		if u.take != nil {
+			return g.config.Shared.Release(ctx, u.take)
+		}
+		_, err := g.config.Shared.Settle(ctx, time.Now(), u.endpoint, u.token, u.confirmed)
+		return err
+	}); err != nil {
+		return err
+	}
+	lost := g.journal.forgotten()
+	written, err := g.journal.each(func(t *policy.Take) (verdict, error) { return g.writeBack(ctx, t) })
+	if written > 0 || lost > 0 {
+		g.config.Logger.Info("deliveries written back to the store", "written", written, "beyond_the_bound", lost)
+	}
+	return err
+}
+
+// writeBack tells the store of a delivery that Local has recorded, if it stands.
+func (g *Guard) writeBack(ctx context.Context, t *policy.Take) (verdict, error) {
+	now := time.Now()
+	left := t.Time.Add(max(t.Window, t.Reservation)).Sub(now)
+	if left <= 0 {
+		return gone, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	local, err := g.config.Local.Take(ctx, &policy.Take{Time: now, Endpoint: t.Endpoint, Messages: t.Messages, Peek: true})
+	switch {
+	case err != nil || !local.Duplicate:
+		return gone, nil // released
+	case local.InFlight:
+		return open, nil
+	}
+	// The call that failed may have recorded it. Its record goes first: it may be released later, and with it what was written back.
+	if err := g.config.Shared.Release(ctx, t); err != nil {
+		return open, err
+	}
+	again := policy.Take{Time: now, Endpoint: t.Endpoint, Messages: t.Messages, Window: left}
+	if now.Sub(t.Time) < policy.StreamWindow {
+		again.Stream = t.Stream
+	}
+	if _, err = g.config.Shared.Take(ctx, &again); err != nil {
+		return open, fmt.Errorf("writing back: %w", err)
+	}
+	return kept, nil
+}
+
+// clone is a Take that the caller may go on to use.
+func clone(t *policy.Take) *policy.Take {
+	c := *t
+	c.Messages, c.Buckets = slices.Clone(t.Messages), nil
+	return &c
+}
+
+// Local is the Local of the configuration. What is recorded through it is written back to the store.
+func (g *Guard) Local() policy.Store { return &recording{g.config.Local, &g.journal} }
+
+// recording is a Store that notes what it records.
+type recording struct {
+	policy.Store
+	journal *journal
+}
+
+// Take implements policy.Store.
+func (r *recording) Take(ctx context.Context, t *policy.Take) (policy.Taken, error) {
+	taken, err := r.Store.Take(ctx, t)
+	if err == nil && len(t.Messages) > 0 && !t.Peek && !taken.Retry && !taken.Duplicate && taken.Limited == 0 {
+		r.journal.add(clone(t))
+	}
+	return taken, err
+}

@@ -1,0 +1,143 @@
+package store
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hookauthz/hookauthz/policy"
+)
+
+// journal is the deliveries that the shared store has not been told of, oldest first.
+type journal struct {
+	most  int
+	count atomic.Int64 // of takes, and of those that each has in hand
+
+	mu    sync.Mutex
+	takes []*policy.Take
+	lost  int
+	turn  sync.Mutex // one each at a time
+}
+
+// verdict is what became of a delivery that was to be written back.
+type verdict int
+
+const (
+	open verdict = iota // it may still be released: it stays in the journal
+	kept                // written
+	gone                // it no longer stands
+)
+
+func (j *journal) len() int { return int(j.count.Load()) }
+
+func (j *journal) add(t *policy.Take) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.takes) >= j.most {
+		j.takes[0] = nil
+		j.takes = j.takes[1:]
+		j.lost++
+		j.count.Add(-1)
+	}
+	j.takes = append(j.takes, t)
+	j.count.Add(1)
+}
+
+// forgotten is how many did not fit since it was asked last.
+func (j *journal) forgotten() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n := j.lost
+	j.lost = 0
+	return n
+}
+
+// abreast is how many are written back at once.
+const abreast = 32
+
+// each takes every delivery out, and puts those back that stay open. After an error it stops and puts all back that were not dealt with.
+func (j *journal) each(do func(*policy.Take) (verdict, error)) (written int, err error) {
+	j.turn.Lock()
+	defer j.turn.Unlock()
+	j.mu.Lock()
+	hand := j.takes
+	j.takes = nil
+	j.mu.Unlock()
+
+	var back []*policy.Take
+	for len(hand) > 0 && err == nil {
+		some := hand[:min(abreast, len(hand))]
+		verdicts, errs := make([]verdict, len(some)), make([]error, len(some))
+		var wait sync.WaitGroup
+		for i, t := range some {
+			wait.Go(func() { verdicts[i], errs[i] = do(t) })
+		}
+		wait.Wait()
+		for i, v := range verdicts {
+			switch {
+			case v == open || errs[i] != nil:
+				back = append(back, some[i])
+			case v == kept:
+				written++
+			}
+			if err == nil {
+				err = errs[i]
+			}
+		}
+		hand = hand[len(some):]
+	}
+	back = append(back, hand...)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.takes = slices.Concat(back, j.takes)
+	if over := len(j.takes) - j.most; over > 0 {
+		j.takes, j.lost = j.takes[over:], j.lost+over
+	}
+	j.count.Store(int64(len(j.takes)))
+	return written, err
+}
+
+// unsure is a call whose effect is to be made sure of: the Take to release, or the reservation to settle.
+type unsure struct {
+	take      *policy.Take
+	endpoint  string
+	token     policy.Token
+	confirmed bool
+}
+
+// pending is such calls, oldest first.
+type pending struct {
+	most int
+	mu   sync.Mutex
+	all  []unsure
+}
+
+func (p *pending) add(u unsure) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.all) >= p.most {
+		p.all = p.all[1:]
+	}
+	p.all = append(p.all, u)
+}
+
+// each does all in their order; one that fails stays, and those after it.
+func (p *pending) each(do func(unsure) error) error {
+	for {
+		p.mu.Lock()
+		if len(p.all) == 0 {
+			p.all = nil
+			p.mu.Unlock()
+			return nil
+		}
+		first := p.all[0]
+		p.all = p.all[1:]
+		p.mu.Unlock()
+		if err := do(first); err != nil {
+			p.mu.Lock()
+			p.all = slices.Insert(p.all, 0, first)
+			p.mu.Unlock()
+			return err
+		}
+	}
+}
