@@ -3,7 +3,7 @@
 SHELL       := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build test check unit e2e manifests demo docs bench fuzz clean
+.PHONY: help build test check unit sdk e2e manifests demo docs bench fuzz clean
 
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 STATICCHECK := 2026.2.2
@@ -19,15 +19,15 @@ help: ## Show the targets
 build: ## Build ./hookauthz
 	CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o hookauthz .
 
-test: check unit e2e manifests ## Run every test; end-to-end ones through a real Envoy
+test: check unit sdk e2e manifests ## Run every test; end-to-end ones through a real Envoy
 	@echo "make test: all passed"
 
 check: .cache/bin/staticcheck-$(STATICCHECK) ## Check format and run go vet and staticcheck
 	@unformatted=$$(gofmt -l .); \
 	if [ -n "$$unformatted" ]; then printf 'gofmt -w is missing for:\n%s\n' "$$unformatted"; exit 1; fi
-	go vet ./... && cd deploy/test && go vet ./...
+	go vet ./...
 	.cache/bin/staticcheck-$(STATICCHECK) ./...
-	cd deploy/test && ../../.cache/bin/staticcheck-$(STATICCHECK) ./...
+	@for module in deploy/test tests/sdk; do (cd "$$module" && go vet ./... && ../../.cache/bin/staticcheck-$(STATICCHECK) ./...) || exit 1; done
 
 .cache/bin/staticcheck-$(STATICCHECK):
 	@echo "installing staticcheck $(STATICCHECK) into .cache/"
@@ -38,6 +38,9 @@ check: .cache/bin/staticcheck-$(STATICCHECK) ## Check format and run go vet and 
 unit: ## Run unit and property tests, with the race detector
 	@[ -n "$(RACE)" ] || { echo "no C compiler: tests run WITHOUT the race detector"; [ "$${CI:-}" != true ]; }
 	go test $(RACE) $$(go list ./... | grep -v '/e2e$$')
+
+sdk: ## Check signatures against what senders publish to sign and verify them
+	cd tests/sdk && go test -count=1 ./...
 
 e2e: ## Run end-to-end tests; Envoy is installed into .cache/ where there is none
 	@if envoy=$$(scripts/envoy); then export HOOKAUTHZ_ENVOY="$$envoy"; fi; \
