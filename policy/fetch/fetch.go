@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"sync"
@@ -26,6 +27,10 @@ type Config struct {
 	Roots *x509.CertPool
 	// MaxHosts bounds the number of hosts that a breaker is kept for. Default: 256.
 	MaxHosts int
+	// NoRedirects takes a redirect for a failure.
+	NoRedirects bool
+	// DialContext opens connections. Default: as net/http does.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Client fetches documents. It is safe for concurrent use.
@@ -66,11 +71,16 @@ func New(c Config) *Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig.RootCAs = c.Roots
 	transport.MaxIdleConnsPerHost = 1
+	if c.DialContext != nil {
+		transport.DialContext = c.DialContext
+	}
 	return &Client{
 		config:   c,
 		breakers: make(map[string]*gobreaker.CircuitBreaker[[]byte]),
 		http: &http.Client{Transport: transport, CheckRedirect: func(next *http.Request, past []*http.Request) error {
 			switch {
+			case c.NoRedirects:
+				return errors.New("the server redirects")
 			case next.URL.Scheme != "https":
 				return ErrNotHTTPS
 			case next.URL.Host != past[0].URL.Host:
@@ -89,12 +99,17 @@ func (c *Client) Get(ctx context.Context, address string) ([]byte, error) {
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
 		return nil, ErrNotHTTPS
 	}
-	data, err := c.breaker(u.Host).Execute(func() ([]byte, error) { return c.get(ctx, address) })
+	return c.guarded(ctx, u.Host, address)
+}
+
+// guarded fetches through the breaker of a host.
+func (c *Client) guarded(ctx context.Context, host, address string) ([]byte, error) {
+	data, err := c.breaker(host).Execute(func() ([]byte, error) { return c.get(ctx, address) })
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
 		err = ErrAway
 	}
 	if err != nil {
-		return nil, fmt.Errorf("fetching from %s: %w", u.Host, err)
+		return nil, fmt.Errorf("fetching from %s: %w", host, err)
 	}
 	return data, nil
 }
@@ -113,7 +128,7 @@ func (c *Client) get(ctx context.Context, address string) ([]byte, error) {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the server answered %d", response.StatusCode)
+		return nil, statusError(response.StatusCode)
 	}
 	data, err := io.ReadAll(io.LimitReader(response.Body, c.config.MaxBytes+1))
 	switch {
@@ -123,6 +138,18 @@ func (c *Client) get(ctx context.Context, address string) ([]byte, error) {
 		return nil, ErrTooLarge
 	}
 	return data, nil
+}
+
+// statusError is an answer other than 200.
+type statusError int
+
+func (e statusError) Error() string { return fmt.Sprintf("the server answered %d", int(e)) }
+
+// wellAnswered says whether a server is well although the document is not to be had: it does not know it, or does not give it out. Whoever
+// can choose what is asked for must not be able to have a server left alone.
+func wellAnswered(err error) bool {
+	var status statusError
+	return errors.As(err, &status) && status >= 400 && status < 500 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout
 }
 
 // cause drops the URL that net/http puts around its errors: it may hold a key.
@@ -151,7 +178,7 @@ func (c *Client) breaker(host string) *gobreaker.CircuitBreaker[[]byte] {
 		Name:         host,
 		Timeout:      openFor,
 		ReadyToTrip:  func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= failuresToOpen },
-		IsSuccessful: func(err error) bool { return err == nil || errors.Is(err, context.Canceled) },
+		IsSuccessful: func(err error) bool { return err == nil || errors.Is(err, context.Canceled) || wellAnswered(err) },
 	})
 	c.breakers[host] = b
 	return b
