@@ -95,7 +95,7 @@ const (
 	leastCalls     = 20 // for which the share of failures, at least half, says something
 	countedFor     = 10 * time.Second
 	openFor        = 500 * time.Millisecond
-	probesToClose  = 2
+	stepsToClose   = 4 // those of tryToClose
 	probeEvery     = 200 * time.Millisecond
 	aliveEvery     = 2 * time.Second
 	aliveFor       = 10 * time.Second
@@ -121,7 +121,7 @@ func NewGuard(c GuardConfig) *Guard {
 	g.replicas.Store(1)
 	g.breaker = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Name:        "store",
-		MaxRequests: probesToClose,
+		MaxRequests: stepsToClose,
 		Interval:    countedFor, BucketPeriod: time.Second,
 		Timeout: jittered(openFor), // replicas that lost the store together do not come back together
 		ReadyToTrip: func(n gobreaker.Counts) bool {
@@ -328,37 +328,38 @@ func (g *Guard) sign(ctx context.Context) {
 	})
 }
 
-// tryToClose probes the store where it failed last. Once it answers in time it is brought up to date, and only then the breaker closes.
+// tryToClose probes the store where it failed last. Once it answers in time it is brought up to date, and only then the breaker closes: it
+// counts each step, and one failure opens it again.
 func (g *Guard) tryToClose(ctx context.Context) {
 	endpoint := aliveKey
 	if f := g.failing.Load(); f != nil {
 		endpoint = f.endpoint
 	}
-	patient, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	if g.breaker.State() == gobreaker.StateOpen || g.config.Shared.Connect(patient) != nil || g.config.Shared.Probe(patient, endpoint) != nil {
+	if g.breaker.State() == gobreaker.StateOpen {
 		return
 	}
-	for range probesToClose {
-		// Not counted yet: it closes once it is up to date.
-		if err := g.inTime(ctx, endpoint); err != nil {
-			return
-		}
-	}
-	if g.catchUp(ctx) != nil {
-		return
-	}
-	for range probesToClose {
-		if err := g.execute(ctx, endpoint, func(ctx context.Context) error { return g.config.Shared.Probe(ctx, endpoint) }); err != nil {
+	probe := func(ctx context.Context) error { return g.config.Shared.Probe(ctx, endpoint) }
+	for _, step := range []func(context.Context) error{
+		// The first call may have to connect, which takes longer than a decision waits.
+		func(context.Context) error { return g.connect(ctx, endpoint) },
+		probe,
+		func(context.Context) error { return g.catchUp(ctx) },
+		probe,
+	} {
+		if g.execute(ctx, endpoint, step) != nil {
 			return
 		}
 	}
 	_ = g.catchUp(ctx) // what came meanwhile; what is left is tried again
 }
 
-func (g *Guard) inTime(ctx context.Context, endpoint string) error {
-	ctx, cancel := context.WithTimeout(ctx, g.config.Timeout)
+// connect makes sure that there is a connection to where an endpoint's keys are.
+func (g *Guard) connect(ctx context.Context, endpoint string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	if err := g.config.Shared.Connect(ctx); err != nil {
+		return err
+	}
 	return g.config.Shared.Probe(ctx, endpoint)
 }
 

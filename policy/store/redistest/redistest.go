@@ -80,7 +80,7 @@ var shared struct {
 	err    error
 }
 
-// Shared is one server for all tests of a package. Its TestMain ends it with StopShared.
+// Shared is one server for all tests of a package that do not run in parallel; each call empties it. The package's TestMain ends it with StopShared.
 func Shared(t testing.TB) *Server {
 	t.Helper()
 	binary := Binary(t)
@@ -94,6 +94,7 @@ func Shared(t testing.TB) *Server {
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
+	shared.server.Do(t, "FLUSHALL")
 	return shared.server
 }
 

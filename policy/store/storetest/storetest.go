@@ -458,6 +458,15 @@ var tests = []struct {
 		}
 		f.reserve(reserved(a))
 	}},
+	{"reservation: a delivery that is taken under another of its messages takes its count along", func(f *fixture) {
+		f.settle(f.reserve(reserved(a, b)), false, true)
+		f.settle(f.reserve(reserved(b, c)), true, true)
+		for range policy.MaxReleases { // nothing is left under the first
+			f.settle(f.reserve(reserved(a)), false, true)
+		}
+		f.reserve(reserved(a))
+		f.want(reserved(c), duplicate)
+	}},
 	{"reservation: ends without a word are releases that count", func(f *fixture) {
 		for i := range policy.MaxReleases + 1 {
 			token := f.reserve(reserved(a))
