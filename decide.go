@@ -7,13 +7,18 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hookauthz/hookauthz/policy"
+	"github.com/hookauthz/hookauthz/policy/fetch"
 	"github.com/hookauthz/hookauthz/policy/source"
 	"github.com/hookauthz/hookauthz/policy/store"
 )
+
+// certificateWait is how long decide waits for a certificate: nobody waits for its answer.
+const certificateWait = 10 * time.Second
 
 // verdict is the result of decide for machines.
 type verdict struct {
@@ -44,8 +49,9 @@ func newDecide(p process) *cobra.Command {
 		Use:   "decide --policies DIR [flags] URL",
 		Short: "Decide one delivery as serve would, and say why step by step",
 		Long: `decide takes the place of Envoy for one delivery: it decides by the same policies and with the same code as
-serve, and says what came of each step. Nothing is sent. It starts with an empty memory: nothing was seen
-before and no limit is spent.
+serve, and says what came of each step. Nothing is sent to the application. It starts with an empty memory:
+nothing was seen before and no limit is spent. Where the scheme takes its key from a certificate that the
+delivery names (aws-sns, paypal), that is fetched from the sender's host, as serve does.
 
 The URL's host and path, as written, select the policy. Headers are those that reach Envoy; what Envoy itself
 adds, and content-length, are filled in.`,
@@ -66,7 +72,9 @@ adds, and content-length, are filled in.`,
 			if err != nil {
 				return err
 			}
-			engine := policy.NewEngine(set, policy.EngineConfig{Store: store.NewMemory(store.MemoryConfig{})})
+			certificates := fetch.NewCertificates(fetch.CertificatesConfig{Wait: certificateWait, IssuerHosts: issuerHosts, Now: p.now})
+			defer certificates.Close()
+			engine := policy.NewEngine(set, policy.EngineConfig{Store: store.NewMemory(store.MemoryConfig{}), Certificates: certificates})
 			decision, steps := engine.Explain(c.Context(), request)
 			warnOfSecrets(p.stderr, set, decision.Endpoint)
 			if output.value == "json" {

@@ -27,6 +27,7 @@ type server struct {
 	watcher  *reload.Watcher
 	checks   *extauthz.Server
 	lists    *fetch.Refresher
+	certs    *fetch.Certificates
 	store    *sharedStore // nil: memory
 	envoy    net.Listener
 	admin    net.Listener // nil: off
@@ -78,6 +79,8 @@ func newServer(p process, f *serveFlags) (*server, error) {
 	}()
 	config := s.store.engine(memory, metrics)
 	config.AllowStringBody = f.allowStringBody
+	s.certs = newCertificates(metrics.Certificates(), logger, p.now)
+	config.Certificates = s.certs
 	if err := s.policies.start(config); err != nil {
 		return nil, err
 	}
@@ -199,6 +202,7 @@ func (s *server) runParts(ctx context.Context, stop func()) error {
 	failure := s.checks.Serve(ctx, s.envoy)
 	end()
 	parts.Wait()
+	s.certs.Close()
 	return errors.Join(failure, adminFailure)
 }
 
