@@ -55,6 +55,10 @@ demo: ## See deliveries pass and be refused at a real Envoy (ONCE=1: end after t
 docs: ## Write the pages of docs/ that are made from data
 	go run ./docs/generate
 
+envoy: ## Write examples/envoy.yaml from its policies, and the golden files of envoy/
+	go test -count=1 -run '^TestExampleIsUpToDate$$' . -update
+	go test -count=1 ./envoy -update
+
 bench: ## Measure the server's CPU per check
 	go run ./bench
 

@@ -112,6 +112,7 @@ Exit codes: 0 it worked; 1 it failed or denied; 2 wrong usage.`,
 		newSign(p),
 		newSchemes(p),
 		newSchema(p),
+		newEnvoy(p),
 		newVersion(p),
 	)
 	return root
