@@ -375,6 +375,8 @@ func (c *compiler) tolerance() {
 		c.fault("signature.tolerance", fmt.Sprintf("a tolerance of %s is none", time.Duration(*given)), "write a duration above 0 and up to 7d, such as 5m")
 	case given != nil:
 		w.tolerance = time.Duration(*given)
+	case checked && w.tolerance == 0 && w.scheme.NeedsTopics():
+		c.fault("signature", fmt.Sprintf("the scheme %s has a timestamp and its sender documents no tolerance", w.schemeName), "write tolerance: 65m: SNS sends the same bytes again for up to an hour")
 	case checked && w.tolerance == 0:
 		c.fault("signature", fmt.Sprintf("the scheme %s has a timestamp and its sender documents no tolerance", w.schemeName), "write tolerance: 5m")
 	}
