@@ -99,8 +99,12 @@ func TestSchemesOfThePageLoad(t *testing.T) {
 			if strings.Contains(block, "{form:") {
 				more += "    acceptUnsignedBody: true\n"
 			}
+			keys := "    secrets: [{version: \"1\", env: ACME_SECRET}]\n"
+			if strings.Contains(block, "{aws-sns}") {
+				keys = "    topics: [\"arn:aws:sns:eu-west-1:123456789012:orders\"]\n    tolerance: 65m\n"
+			}
 			file := "apiVersion: hookauthz.io/v1alpha1\nkind: WebhookPolicy\nmetadata: {name: acme}\nspec:\n  match: {paths: [/acme]}\n  signature:\n" + more +
-				"    secrets: [{version: \"1\", env: ACME_SECRET}]\n    scheme:\n" + indent(block, "      ")
+				keys + "    scheme:\n" + indent(block, "      ")
 			if _, err := load(t, file); err != nil {
 				t.Errorf("%v\n%s", err, file)
 			}
@@ -112,7 +116,7 @@ func TestSchemesOfThePageLoad(t *testing.T) {
 func TestEveryFieldHasAnExample(t *testing.T) {
 	all := strings.Join(fenced(schemesHead), "")
 	for _, field := range []string{"alg", "key", "strip", "normalize", "append", "decode", "hash", "sign", "sig", "in", "numbered", "split", "kv", "pick", "drop_first", "prefix", "prefix_optional", "enc",
-		"ts", "unit", "tolerance", "optional", "id", "event", "require", "header", "equals", "check", "a", "b", "if_present", "only", "freshPerAttempt", "nonce"} {
+		"ts", "unit", "tolerance", "optional", "id", "event", "require", "header", "equals", "check", "a", "b", "if_present", "only", "certificate", "freshPerAttempt", "nonce"} {
 		found := slices.ContainsFunc([]string{"\n" + field + ": ", "{" + field + ": ", ", " + field + ": "}, func(s string) bool { return strings.Contains(all, s) })
 		if !found {
 			t.Errorf("no example has %s", field)
