@@ -68,6 +68,18 @@ type Config struct {
 	Edit func(*EnvoyConfig)
 	// App is the address of a sample application that runs already; empty: start one.
 	App string
+	// Render is put behind the flags of `envoy render` with which the example is made; empty: take the example's file.
+	Render []string
+}
+
+// RenderFlags are those of `envoy render` that make examples/envoy.yaml, but for --policies: the addresses and files of
+// docker-compose.yml.
+func RenderFlags() []string {
+	return []string{
+		"--upstream", "app:8080", "--listen", "0.0.0.0:8443", "--authz", "hookauthz:9001", "--admin-port", "9901",
+		"--tls-cert", "/run/hookauthz-tls/hooks.pem", "--tls-key", "/run/hookauthz-tls/hooks.key",
+		"--authz-ca", "/run/hookauthz-tls/ca.pem", "--authz-cert", "/run/hookauthz-tls/envoy.pem", "--authz-key", "/run/hookauthz-tls/envoy.key",
+	}
 }
 
 // Stack is a running application, hookauthz and Envoy.
@@ -239,7 +251,7 @@ func (s *Stack) startEnvoy(ctx context.Context) error {
 		listen = "127.0.0.1:0"
 	}
 	replace := map[string]string{"0.0.0.0:8443": listen, "127.0.0.1:9901": "127.0.0.1:0", "app:8080": s.AppAddr, "hookauthz:9001": s.AuthzAddr}
-	file, err := s.compose.hostPath(s.compose.Services["envoy"], "/etc/envoy/envoy.yaml", nil)
+	file, err := s.envoyFile(ctx)
 	if err != nil {
 		return err
 	}
@@ -280,6 +292,23 @@ func (s *Stack) startEnvoy(ctx context.Context) error {
 		return err
 	}
 	return s.readListeners()
+}
+
+// envoyFile is the file that docker-compose.yml mounts, or one that is rendered as that one is, for the policies of this stack.
+func (s *Stack) envoyFile(ctx context.Context) (string, error) {
+	if len(s.config.Render) == 0 {
+		return s.compose.hostPath(s.compose.Services["envoy"], "/etc/envoy/envoy.yaml", nil)
+	}
+	policies := s.config.Policies
+	if policies == "" {
+		policies = filepath.Join(s.config.Root, "examples", "policies")
+	}
+	text, err := s.Run(ctx, nil, slices.Concat([]string{"envoy", "render", "--policies", policies}, RenderFlags(), s.config.Render)...)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(s.config.Dir, "envoy-rendered.yaml")
+	return path, os.WriteFile(path, text, 0o600)
 }
 
 // plaintext takes TLS away between Envoy and hookauthz. A pipe is no name to resolve.
