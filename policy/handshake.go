@@ -14,8 +14,9 @@ import (
 type handshakes struct {
 	signed   []*signature.Handshake // answered after the signature
 	unsigned []*signature.Handshake // answered without one, because the policy says so
-	// oracles make a MAC of the caller's text: no delivery may look like one of those texts, here or wherever the secret is used as well.
+	// oracles make a MAC of the caller's text: no delivery may look like one of those texts, here or wherever the preset is used as well.
 	oracles []*signature.Handshake
+	oracle  bool // one of them is answered here
 	token   secret.Value
 }
 
@@ -48,6 +49,7 @@ func (c *compiler) handshake() {
 			w.handshakes.signed = append(w.handshakes.signed, h)
 		case spec.Enabled != nil:
 			w.handshakes.unsigned = append(w.handshakes.unsigned, h)
+			w.handshakes.oracle = w.handshakes.oracle || h.MakesMAC()
 			if h.NeedsToken() {
 				needsToken = h.Spec().Provider
 			}
@@ -62,6 +64,21 @@ func (c *compiler) handshake() {
 		c.verifyToken(spec.VerifyToken)
 	case spec.VerifyToken != nil && spec.Enabled != nil:
 		c.warn("handshake.verifyToken", "no handshake of this webhook has a verify token", "delete verifyToken")
+	}
+}
+
+// forgetIdleOracles lifts the ban on texts of handshakes from presets whose handshakes no webhook answers: nobody can have their MACs.
+func forgetIdleOracles(webhooks []*Webhook) {
+	asked := make(map[string]bool)
+	for _, w := range webhooks {
+		if w.handshakes.oracle {
+			asked[w.schemeName] = true
+		}
+	}
+	for _, w := range webhooks {
+		if !asked[w.schemeName] {
+			w.handshakes.oracles = nil
+		}
 	}
 }
 

@@ -209,11 +209,17 @@ func TestSignedHandshakesOfOthers(t *testing.T) {
 // What a handshake signs for the asking is never a delivery, even though its signature is right.
 func TestHandshakeIsNoOracle(t *testing.T) {
 	text := "9b4507b3-9040-4669-9ca3-6b94edb50553"
-	for _, on := range []string{"true", "false"} {
-		twitter := engine(t, webhook(schemeFor(t, "twitter"), "handshake: {enabled: "+on+"}"))
-		r := ask("POST", "/hook", text, policy.Header{Name: "x-twitter-webhooks-signature", Value: "sha256=" + base64.StdEncoding.EncodeToString(mac(everybody, text))})
-		if got := reply(twitter.Decide(t.Context(), r)); got != "deny signature_malformed 401" {
-			t.Errorf("twitter, enabled %s: got %s", on, got)
+	r := ask("POST", "/hook", text, policy.Header{Name: "x-twitter-webhooks-signature", Value: "sha256=" + base64.StdEncoding.EncodeToString(mac(everybody, text))})
+	answering := webhook(schemeFor(t, "twitter"), "handshake: {enabled: true}")
+	silent := webhook(schemeFor(t, "twitter"))
+	elsewhere := strings.NewReplacer("name: hook", "name: other", "[/hook]", "[/other]").Replace(answering)
+	for _, tt := range []struct{ name, yaml, want string }{
+		{"where it answers", answering, "deny signature_malformed 401"},
+		{"where another endpoint answers", silent + "---\n" + elsewhere, "deny signature_malformed 401"},
+		{"where nobody answers", silent, "allow ok"},
+	} {
+		if got := reply(engine(t, tt.yaml).Decide(t.Context(), r)); got != tt.want {
+			t.Errorf("twitter, %s: got %s, want %s", tt.name, got, tt.want)
 		}
 	}
 	challenge := "20f9f8ed05f77439fe955c977e4c8a53"

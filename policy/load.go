@@ -159,6 +159,7 @@ func (l *loader) compile(documents []*document) *Set {
 		set.byName[w.name] = w
 		set.webhooks = append(set.webhooks, w)
 	}
+	forgetIdleOracles(set.webhooks)
 	set.index = newIndex(set.webhooks, func(w, other *Webhook, host, path string) { l.overlap(documents, w, other, host, path) })
 	slices.SortFunc(set.webhooks, func(a, b *Webhook) int { return strings.Compare(a.name, b.name) })
 	set.secretFiles = l.secretFiles

@@ -56,6 +56,13 @@ var algorithms = []algorithm{
 	{name: "ecdsa-p256-sha256", family: publicKeyFamily, hash: sha256.New, signer: ecdsaSigner},
 	{name: "rsa-sha1", family: publicKeyFamily, hash: sha1.New, signer: rsaSigner, digest: crypto.SHA1},
 	{name: "rsa-sha256", family: publicKeyFamily, hash: sha256.New, signer: rsaSigner, digest: crypto.SHA256},
+	{name: "jwt-hmac", family: hmacFamily, hash: sha256.New},
+	{name: "jwt-hs256", family: hmacFamily, hash: sha256.New, size: sha256.Size},
+	{name: "jwt-hs384", family: hmacFamily, hash: sha512.New384, size: sha512.Size384},
+	{name: "jwt-hs512", family: hmacFamily, hash: sha512.New, size: sha512.Size},
+	{name: "jwt-rs256", family: publicKeyFamily, hash: sha256.New, signer: rsaSigner, digest: crypto.SHA256},
+	{name: "jwt-es256", family: publicKeyFamily, hash: sha256.New, signer: ecdsaSigner},
+	{name: "jwt-eddsa", family: publicKeyFamily, size: ed25519.SignatureSize, signer: ed25519Signer},
 	{name: "token", family: tokenFamily, hash: sha256.New},
 }
 

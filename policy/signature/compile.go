@@ -30,6 +30,7 @@ func Compile(s Spec) (*Scheme, []Fault) {
 	c.scheme.event = c.optionalField("event", s.Event)
 	c.guards()
 	c.certificates()
+	c.jwt()
 	if len(c.faults) == 0 {
 		c.finish()
 	}
@@ -120,7 +121,9 @@ func (c *compiler) slot(path string, src source) int {
 	case formField:
 		c.header(contentType)
 	case sigField:
-		if _, position := digits(src.name); s.spec.Sig.Split == "" {
+		if _, position := digits(src.name); s.jwt != nil {
+			break // the parts of a token
+		} else if s.spec.Sig.Split == "" {
 			c.fault(path, fmt.Sprintf("%s is a part of a list, and sig has none", src), "write sig.split, and sig.kv where its parts are pairs")
 		} else if s.spec.Sig.KV == "" && !position {
 			c.fault(path, fmt.Sprintf("%s names a pair, and sig has none", src), "write sig.kv, or the position as in sig:0")
@@ -221,6 +224,8 @@ func (c *compiler) templates() {
 	texts := s.spec.Sign
 	token := s.alg.family == tokenFamily
 	switch {
+	case jwtAlgorithms[s.alg.name] != nil:
+		return
 	case token && len(texts) > 0:
 		c.fault("sign", "a static token signs nothing", "delete sign, or write another alg")
 		return
@@ -284,6 +289,8 @@ func (c *compiler) signatures() {
 	enc, known := encodings[g.Enc]
 	s.sig.enc = enc
 	switch {
+	case jwtAlgorithms[s.alg.name] != nil:
+		s.sig.enc = base64URLEncoding
 	case g.Enc == "" && s.alg.family == tokenFamily:
 		s.sig.enc = plainEncoding
 	case !known:
@@ -318,6 +325,10 @@ func (c *compiler) lists(g SigSpec) {
 
 func (c *compiler) timestamps() {
 	s, ts := c.scheme, c.scheme.spec.TS
+	if jwtAlgorithms[s.alg.name] != nil {
+		c.tokenTimes()
+		return
+	}
 	if len(ts.In) == 0 {
 		if ts.Unit != "" || ts.Tolerance != 0 || ts.Optional {
 			c.fault("ts.in", "the scheme does not say where the timestamp stands", "write ts: {in: header:X-Timestamp, unit: s}")

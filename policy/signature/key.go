@@ -96,6 +96,9 @@ func (s *Scheme) NewKey(secret []byte) (*Key, error) {
 		k.material = key
 		k.macs.New = func() any { return s.alg.hash() }
 	default:
+		if s.jwt != nil {
+			k.material = key
+		}
 		k.macs.New = func() any { return hmac.New(s.alg.hash, key) }
 	}
 	return k, nil

@@ -62,6 +62,12 @@ func (v *Verification) sum(k *Key, template int) *keyedSum {
 	}
 	v.sums = append(v.sums, keyedSum{key: k, template: template})
 	s := &v.sums[len(v.sums)-1]
+	if v.scheme.jwt != nil {
+		h := k.jwtHash(v.claims.alg)
+		v.feed(h, v.scheme.templates[template], k)
+		s.size = len(h.Sum(s.sum[:0]))
+		return s
+	}
 	h := k.hash()
 	v.feed(h, v.scheme.templates[template], k)
 	s.size = len(h.Sum(s.sum[:0]))
@@ -98,7 +104,7 @@ func (v *Verification) feed(h hash.Hash, t template, k *Key) {
 // checksHold says whether the texts that must be equal are. They are compared once, after a match.
 func (v *Verification) checksHold() bool {
 	if v.checks == notTried {
-		v.checks = progressOf(!slices.ContainsFunc(v.scheme.checks, func(k check) bool { return !v.holds(&k) }))
+		v.checks = progressOf(!slices.ContainsFunc(v.scheme.checks, func(k check) bool { return !v.holds(&k) }) && (v.scheme.jwt == nil || v.claimsHold()))
 	}
 	return v.checks == done
 }

@@ -28,6 +28,9 @@ func (v *Verification) parse() Failure {
 			return Malformed
 		}
 	}
+	if v.scheme.jwt != nil {
+		return v.parseJWT()
+	}
 	if f := v.findSignatures(); f != None {
 		return f
 	}

@@ -32,6 +32,7 @@ type Scheme struct {
 	certificates   *certificates // nil: the key does not come from a certificate
 	certificateURL int           // slot of its URL
 	parameters     Parameters
+	jwt            *token // nil: the signature does not stand in a token
 }
 
 // field is one text that a scheme reads.
@@ -91,7 +92,7 @@ type check struct {
 func (s *Scheme) Name() string { return s.name }
 
 // HasTimestamp says whether the sender gives a time of sending.
-func (s *Scheme) HasTimestamp() bool { return len(s.ts.in) > 0 }
+func (s *Scheme) HasTimestamp() bool { return len(s.ts.in) > 0 || s.jwt != nil }
 
 // Tolerance is how far the timestamp may be from now, either way; 0 where the sender documents none.
 func (s *Scheme) Tolerance() time.Duration { return s.ts.tolerance }

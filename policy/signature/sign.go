@@ -24,7 +24,11 @@ func (s *Scheme) Sign(k *Key, d Delivery, at time.Time, id string) (Delivery, er
 	if err := g.fields(); err != nil {
 		return Delivery{}, err
 	}
-	if err := g.sign(k); err != nil {
+	sign := g.sign
+	if s.jwt != nil {
+		sign = g.signJWT
+	}
+	if err := sign(k); err != nil {
 		return Delivery{}, err
 	}
 	var v Verification

@@ -71,6 +71,7 @@ type Spec struct {
 	Event   string        `yaml:"event"`
 	Require []RequireSpec `yaml:"require"`
 	Check   []CheckSpec   `yaml:"check"`
+	JWT     JWTSpec       `yaml:"jwt"`
 
 	// Only guards a scheme that signs part of a body, so that nothing rides along: json:PATH is a list that must have exactly one item, and
 	// the form:NAMEs together are all the fields that a form may have.

@@ -16,6 +16,7 @@ const (
 	jsonField              // json:a.b.0
 	formField              // form:name
 	queryField             // query:name
+	claimField             // claim:name, of a token
 )
 
 // String writes the source as a scheme does.
@@ -28,7 +29,7 @@ func (s source) String() string {
 	return "no source"
 }
 
-var sourceKinds = map[string]sourceKind{"header": headerField, "sig": sigField, "json": jsonField, "form": formField, "query": queryField}
+var sourceKinds = map[string]sourceKind{"header": headerField, "sig": sigField, "json": jsonField, "form": formField, "query": queryField, "claim": claimField}
 
 // source names one text of a delivery. A header's name is in lower case.
 type source struct {
@@ -40,7 +41,7 @@ type source struct {
 const maxPath = 16
 
 // sourceFix is what to write for a source.
-const sourceFix = "write header:NAME, json:PATH, form:NAME, query:NAME or sig:KEY"
+const sourceFix = "write header:NAME, json:PATH, form:NAME, query:NAME, sig:KEY or claim:NAME"
 
 // parseSource reads "header:X-Signature". The problem is "" where it is well-formed.
 func parseSource(text string) (s source, problem string) {
