@@ -161,6 +161,7 @@ func TestCertificatesAreKept(t *testing.T) {
 func TestCertificateFaults(t *testing.T) {
 	s := newSender(t, nil)
 	other := certtest.New(t)
+	good := certtest.PEM(s.authority.Leaf(&certtest.Key(t, 0).PublicKey, "x", nil), s.authority.Middle)
 	tests := []struct {
 		name   string
 		answer http.HandlerFunc
@@ -171,7 +172,13 @@ func TestCertificateFaults(t *testing.T) {
 		{"HTML", document([]byte("<html>")), "", "not a certificate"},
 		{"empty", document(nil), "", "not a certificate"},
 		{"too large", document(bytes.Repeat([]byte("x"), maxCertificate+1)), "", ErrTooLarge.Error()},
-		{"a redirect on the same host", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/b.pem", http.StatusFound) }, "", "redirects"},
+		{"a redirect on the same host", func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/good.pem" {
+				http.Redirect(w, r, "/good.pem", http.StatusFound)
+				return
+			}
+			w.Write(good)
+		}, "", "redirects"},
 		{"a redirect elsewhere", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://evil.example/", http.StatusFound)
 		}, "", "redirects"},
@@ -216,8 +223,8 @@ func TestCertificateOfTheAuthorityIsFound(t *testing.T) {
 	}{
 		{"DER", issuers.URL + "/m01.cer", s.authority.Middle.Raw, []string{host}, ""},
 		{"PEM", issuers.URL + "/m01.cer", s.authority.Chain(), []string{"other", host}, ""},
-		{"somebody else's", issuers.URL + "/m01.cer", forger.Middle.Raw, []string{host}, "the certificate of its authority"},
-		{"not a certificate", issuers.URL + "/m01.cer", []byte("x"), []string{host}, "the certificate of its authority"},
+		{"somebody else's", issuers.URL + "/m01.cer", forger.Middle.Raw, []string{host}, ", from 127.0.0.1"},
+		{"not a certificate", issuers.URL + "/m01.cer", []byte("x"), []string{host}, ", from 127.0.0.1"},
 		{"a host that is not known", issuers.URL + "/m01.cer", s.authority.Middle.Raw, []string{".amazontrust.com"}, "nowhere that is known"},
 		{"with a user", strings.Replace(issuers.URL, "//", "//x@", 1), s.authority.Middle.Raw, []string{host}, "nowhere that is known"},
 		{"a file", "file:///etc/hostname", nil, []string{host, ""}, "nowhere that is known"},

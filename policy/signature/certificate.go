@@ -172,11 +172,16 @@ const maxChain = 8
 const minCertificateBits = 2048
 
 // Certify takes the certificate that was found at CertificateURL: PEM, the sender's first, then those that lead to a root. It checks the
-// chain, the name, and the time at which the delivery is decided; roots nil means those of the system. After it Matches uses its key.
+// chain, the name, and the time at which the delivery is decided; roots nil means those of the system. After it Matches uses its key. data is
+// kept and must not change: the next delivery that comes with it is spared the check.
 func (v *Verification) Certify(data []byte, roots *x509.CertPool, at time.Time) error {
 	v.certified = nil
 	if v.scheme == nil || v.scheme.certificates == nil || v.certificateURL == "" {
 		return errors.New("the delivery names no certificate")
+	}
+	if v.taken.covers(data, roots, v.certificateURL, v.scheme.certificates, at) {
+		v.certified = v.taken.key
+		return nil
 	}
 	leaf, others, err := parseCertificates(data)
 	if err != nil {
@@ -193,7 +198,8 @@ func (v *Verification) Certify(data []byte, roots *x509.CertPool, at time.Time) 
 	case at.Before(leaf.NotBefore) || at.After(leaf.NotAfter):
 		return ErrCertificateExpired
 	}
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: others, CurrentTime: at}); err != nil {
+	chains, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: others, CurrentTime: at})
+	if err != nil {
 		return fmt.Errorf("checking the certificate: %w", err)
 	}
 	// Names are compared whole: a wildcard is not the sender's signing certificate.
@@ -202,7 +208,40 @@ func (v *Verification) Certify(data []byte, roots *x509.CertPool, at time.Time) 
 		return fmt.Errorf("%w: it is for none of %s", ErrCertificateName, strings.Join(names, ", "))
 	}
 	v.certified = key
+	v.taken = takenCertificate{data: data, roots: roots, url: v.certificateURL, family: v.scheme.certificates, key: key}
+	v.taken.from, v.taken.until = validity(chains[0])
 	return nil
+}
+
+// takenCertificate is the certificate that a Verification took last. Checking a chain costs ten times as much as checking a signature, and
+// most deliveries name the same one.
+type takenCertificate struct {
+	data        []byte // as it was given: the same bytes at the same place
+	roots       *x509.CertPool
+	url         string
+	family      *certificates
+	key         *rsa.PublicKey
+	from, until time.Time // when the whole chain is valid
+}
+
+// covers says whether the check of this document would end as it did.
+func (t *takenCertificate) covers(data []byte, roots *x509.CertPool, url string, family *certificates, at time.Time) bool {
+	return t.key != nil && len(data) > 0 && len(data) == len(t.data) && &data[0] == &t.data[0] && roots == t.roots && url == t.url && family == t.family &&
+		!at.Before(t.from) && !at.After(t.until)
+}
+
+// validity is the time in which every certificate of a chain is valid.
+func validity(chain []*x509.Certificate) (from, until time.Time) {
+	from, until = chain[0].NotBefore, chain[0].NotAfter
+	for _, certificate := range chain[1:] {
+		if certificate.NotBefore.After(from) {
+			from = certificate.NotBefore
+		}
+		if certificate.NotAfter.Before(until) {
+			until = certificate.NotAfter
+		}
+	}
+	return from, until
 }
 
 // parseCertificates reads a PEM file that holds nothing but certificates.

@@ -587,6 +587,61 @@ func TestCertify(t *testing.T) {
 	}
 }
 
+// A certificate that was taken is not taken again where anything is otherwise.
+func TestCertifyAgain(t *testing.T) {
+	authority, other := certtest.New(t), certtest.New(t)
+	key := certtest.Key(t, 0)
+	pem := certtest.PEM(authority.Leaf(&key.PublicKey, "sns-signing.eu-west-1.amazonaws.com", nil), authority.Middle)
+	short := certtest.PEM(authority.Leaf(&key.PublicKey, "sns.amazonaws.com", func(c *x509.Certificate) { c.NotAfter = moment.Add(time.Hour) }), authority.Middle)
+	sns, _ := Preset("aws-sns")
+	const elsewhere = "arn:aws:sns:us-east-1:123456789012:orders"
+	s, faults := sns.With(Parameters{Topics: []string{topicARN, elsewhere}})
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	here := &Delivery{Body: [][]byte{notification("2").Sign(t, key)}}
+	there := &Delivery{Body: [][]byte{notification("2").With("TopicArn", elsewhere, "SigningCertURL", strings.Replace(snsURL, "eu-west-1", "us-east-1", 1), "UnsubscribeURL", nil).Sign(t, key)}}
+	var v Verification
+	certify := func(d *Delivery, pem []byte, roots *x509.CertPool, at time.Time) bool {
+		if f := s.Parse(&v, d); f != None {
+			t.Fatal(f)
+		}
+		if v.Matches(s.NewCertificateKey()) {
+			t.Error("the certificate of the delivery before is used")
+		}
+		err := v.Certify(pem, roots, at)
+		if v.Matches(s.NewCertificateKey()) != (err == nil) {
+			t.Error("matches, and", err)
+		}
+		return err == nil
+	}
+	roots := authority.Roots()
+	for _, step := range []struct {
+		what  string
+		d     *Delivery
+		pem   []byte
+		roots *x509.CertPool
+		at    time.Time
+		want  bool
+	}{
+		{"first", here, pem, roots, moment, true},
+		{"again", here, pem, roots, moment, true},
+		{"a copy", here, slices.Clone(pem), roots, moment, true},
+		{"another region, whose name it has not", there, pem, roots, moment, false},
+		{"after that", here, pem, roots, moment, true},
+		{"other roots", here, pem, other.Roots(), moment, false},
+		{"nothing", here, nil, roots, moment, false},
+		{"one that ends soon", here, short, roots, moment, true},
+		{"in its last second", here, short, roots, moment.Add(time.Hour), true},
+		{"after its end", here, short, roots, moment.Add(time.Hour + time.Second), false},
+		{"before its beginning", here, short, roots, moment.AddDate(-1, 0, 0), false},
+	} {
+		if got := certify(step.d, step.pem, step.roots, step.at); got != step.want {
+			t.Errorf("%s: taken %v, want %v", step.what, got, step.want)
+		}
+	}
+}
+
 func TestSNSCertificateNames(t *testing.T) {
 	tests := map[string]string{ // as AWS's own SDK has them
 		"us-west-2": "sns.amazonaws.com", "eu-west-1": "sns.amazonaws.com", "me-south-1": "sns-signing.me-south-1.amazonaws.com",
