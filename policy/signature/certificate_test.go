@@ -593,6 +593,8 @@ func TestCertifyAgain(t *testing.T) {
 	key := certtest.Key(t, 0)
 	pem := certtest.PEM(authority.Leaf(&key.PublicKey, "sns-signing.eu-west-1.amazonaws.com", nil), authority.Middle)
 	short := certtest.PEM(authority.Leaf(&key.PublicKey, "sns.amazonaws.com", func(c *x509.Certificate) { c.NotAfter = moment.Add(time.Hour) }), authority.Middle)
+	spoilt := slices.Clone(pem)
+	spoilt[len(spoilt)/4] ^= 1
 	sns, _ := Preset("aws-sns")
 	const elsewhere = "arn:aws:sns:us-east-1:123456789012:orders"
 	s, faults := sns.With(Parameters{Topics: []string{topicARN, elsewhere}})
@@ -627,6 +629,9 @@ func TestCertifyAgain(t *testing.T) {
 		{"first", here, pem, roots, moment, true},
 		{"again", here, pem, roots, moment, true},
 		{"a copy", here, slices.Clone(pem), roots, moment, true},
+		{"after a copy", here, pem, roots, moment, true},
+		{"another of the same length", here, spoilt, roots, moment, false},
+		{"after another", here, pem, roots, moment, true},
 		{"another region, whose name it has not", there, pem, roots, moment, false},
 		{"after that", here, pem, roots, moment, true},
 		{"other roots", here, pem, other.Roots(), moment, false},

@@ -27,6 +27,7 @@ type Verification struct {
 	stamp   stamp
 	stamped int // slot of the field that holds the stamp, -1 for none
 
+	claims         claims
 	sns            snsMessage
 	snsBody        progress
 	certificateURL string
@@ -61,6 +62,7 @@ func (v *Verification) Reset() {
 	v.body, v.jsonBody, v.formBody, v.queryPairs, v.checks = notTried, notTried, notTried, notTried, notTried
 	v.stamp, v.stamped, v.matched = stamp{}, -1, -1
 	v.joined, v.scratch, v.scratch2 = keep(v.joined), keep(v.scratch), keep(v.scratch2)
+	v.claims = claims{}
 	v.sns, v.snsBody, v.certificateURL, v.certified = snsMessage{}, notTried, "", nil
 	v.digests.have256, v.digests.have512 = false, false
 }
@@ -74,6 +76,10 @@ func keep(b []byte) []byte {
 
 // Timestamp is when the delivery says it was sent. A time that is not signed is not told.
 func (v *Verification) Timestamp() (t time.Time, ok bool) {
+	if v.scheme != nil && v.scheme.jwt != nil {
+		begin := max(v.claims.issued, v.claims.notBefore)
+		return time.Unix(begin, 0).UTC(), begin > 0
+	}
 	if v.scheme == nil || v.stamped < 0 {
 		return time.Time{}, false
 	}
@@ -83,6 +89,9 @@ func (v *Verification) Timestamp() (t time.Time, ok bool) {
 // Fresh says whether the timestamp is within tolerance of now, either way and inclusive, compared in the timestamp's own unit. Where the
 // scheme lets the timestamp be absent, an absent one is fresh.
 func (v *Verification) Fresh(now time.Time, tolerance time.Duration) bool {
+	if v.scheme != nil && v.scheme.jwt != nil {
+		return v.freshClaims(now, tolerance)
+	}
 	if v.scheme == nil || v.stamped < 0 {
 		return v.scheme != nil && v.scheme.ts.optional
 	}
