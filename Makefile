@@ -3,12 +3,13 @@
 SHELL       := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build test check unit sdk e2e manifests demo docs bench fuzz clean
+.PHONY: help build test check unit sdk e2e manifests demo docs bench faults fuzz clean
 
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 STATICCHECK := 2026.2.2
 STATICCHECK_MODULE := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 10s
+FAULTTIME   ?= 30s
 
 # The race detector needs a C compiler. Without one the tests say so and run without it; CI must have one.
 RACE := $(shell command -v "$$(go env CC)" >/dev/null 2>&1 && echo -race)
@@ -37,6 +38,7 @@ check: .cache/bin/staticcheck-$(STATICCHECK) ## Check format and run go vet and 
 
 unit: ## Run unit and property tests, with the race detector
 	@[ -n "$(RACE)" ] || { echo "no C compiler: tests run WITHOUT the race detector"; [ "$${CI:-}" != true ]; }
+	@if redis=$$(scripts/valkey); then export HOOKAUTHZ_REDIS="$$redis"; fi; \
 	go test $(RACE) $$(go list ./... | grep -v '/e2e$$')
 
 sdk: ## Check signatures against what senders publish to sign and verify them
@@ -44,10 +46,15 @@ sdk: ## Check signatures against what senders publish to sign and verify them
 
 e2e: ## Run end-to-end tests; Envoy is installed into .cache/ where there is none
 	@if envoy=$$(scripts/envoy); then export HOOKAUTHZ_ENVOY="$$envoy"; fi; \
+	if redis=$$(scripts/valkey); then export HOOKAUTHZ_REDIS="$$redis"; fi; \
 	cd e2e && go test $(RACE) -count=1 -parallel 4 -timeout 20m
 
 manifests: ## Check docker-compose.yml and the Dockerfile
 	cd deploy/test && go test -count=1 ./...
+
+faults: ## See what each failure of the shared store does, at full length (FAULTTIME=30s)
+	@export HOOKAUTHZ_ENVOY="$$(scripts/envoy)" HOOKAUTHZ_REDIS="$$(scripts/valkey)" HOOKAUTHZ_FAULT_TIME=$(FAULTTIME) CI=true; \
+	cd e2e && go test -count=1 -timeout 60m -v -run '^TestStoreFaults$$' . | grep -v '^{'
 
 demo: ## See deliveries pass and be refused at a real Envoy (ONCE=1: end after the table)
 	@mkdir -p .cache/bin && go build -o .cache/bin/demo ./demo && exec .cache/bin/demo $(if $(ONCE),-once)

@@ -60,13 +60,6 @@ func newServer(p process, f *serveFlags) (*server, error) {
 	s.watcher = reload.New(reload.Config{Dir: f.policies.dir, Files: s.policies.secretFiles, Changed: s.policies.changed, Logger: logger})
 
 	memory := store.NewMemory(store.MemoryConfig{})
-	metrics.WatchStore(func() []extauthz.StoreStats {
-		var stats []extauthz.StoreStats
-		for _, kind := range memory.Stats() {
-			stats = append(stats, extauthz.StoreStats(kind))
-		}
-		return stats
-	})
 	var err error
 	if s.store, err = f.store.open(memory, metrics, logger); err != nil {
 		return nil, err
@@ -77,6 +70,7 @@ func newServer(p process, f *serveFlags) (*server, error) {
 			s.store.close()
 		}
 	}()
+	metrics.WatchStore(func() []extauthz.StoreStats { return s.store.stats(memory) })
 	config := s.store.engine(memory, metrics)
 	config.AllowStringBody = f.allowStringBody
 	s.certs = newCertificates(metrics.Certificates(), logger, p.now)

@@ -161,6 +161,18 @@ func (s *sharedStore) engine(memory *store.Memory, metrics *extauthz.Metrics) po
 	return policy.EngineConfig{Store: metrics.Store(s.guard), Local: s.guard.Local(), Replicas: s.guard.Replicas}
 }
 
+// stats is how many keys this process holds.
+func (s *sharedStore) stats(memory *store.Memory) (stats []extauthz.StoreStats) {
+	all := memory.Stats()
+	if s != nil {
+		all = append(all, s.guard.Stats()...)
+	}
+	for _, kind := range all {
+		stats = append(stats, extauthz.StoreStats(kind))
+	}
+	return stats
+}
+
 // run watches the store until ctx ends, and then closes it.
 func (s *sharedStore) run(ctx context.Context) {
 	if s == nil {

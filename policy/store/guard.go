@@ -288,6 +288,11 @@ func (g *Guard) Replicas() int {
 	return max(1, int(g.replicas.Load()))
 }
 
+// Stats counts what the store has still to be told.
+func (g *Guard) Stats() []Stats {
+	return []Stats{{Kind: "journal", Keys: g.journal.len(), Evictions: g.journal.dropped.Load()}}
+}
+
 // Run asks whether the store is back while it is away, brings it up to date, and notes that this process is alive, until ctx ends.
 func (g *Guard) Run(ctx context.Context) {
 	timer := time.NewTimer(0) // the first sign of life is due at once

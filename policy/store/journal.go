@@ -13,6 +13,8 @@ type journal struct {
 	most  int
 	count atomic.Int64 // of takes, and of those that each has in hand
 
+	dropped atomic.Uint64 // for want of room, ever
+
 	mu    sync.Mutex
 	takes []*policy.Take
 	lost  int
@@ -37,6 +39,7 @@ func (j *journal) add(t *policy.Take) {
 		j.takes[0] = nil
 		j.takes = j.takes[1:]
 		j.lost++
+		j.dropped.Add(1)
 		j.count.Add(-1)
 	}
 	j.takes = append(j.takes, t)
@@ -92,6 +95,7 @@ func (j *journal) each(do func(*policy.Take) (verdict, error)) (written int, err
 	j.takes = slices.Concat(back, j.takes)
 	if over := len(j.takes) - j.most; over > 0 {
 		j.takes, j.lost = j.takes[over:], j.lost+over
+		j.dropped.Add(uint64(over))
 	}
 	j.count.Store(int64(len(j.takes)))
 	return written, err

@@ -2,7 +2,7 @@ package store
 
 // Stats is how many keys of one kind there are, and how many were forgotten before their time because there was no room.
 type Stats struct {
-	Kind      string // rate, replay, stream or reservation
+	Kind      string // rate, replay, stream or reservation; journal is of a Guard
 	Keys      int
 	Evictions uint64
 }

@@ -1,0 +1,386 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hookauthz/hookauthz/e2e/stack"
+	"github.com/hookauthz/hookauthz/policy/store/redistest"
+)
+
+// faultTime is how long a fault lasts: seconds by default, HOOKAUTHZ_FAULT_TIME where it is set (make faults sets 30s).
+func faultTime(t *testing.T) time.Duration {
+	text := os.Getenv("HOOKAUTHZ_FAULT_TIME")
+	if text == "" {
+		return 2 * time.Second
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		t.Fatalf("HOOKAUTHZ_FAULT_TIME=%s is no duration", text)
+	}
+	return d
+}
+
+const faultPolicies = `apiVersion: hookauthz.io/v1alpha1
+kind: WebhookDefaults
+spec:
+  failures: {limit: unlimited}
+---
+apiVersion: hookauthz.io/v1alpha1
+kind: WebhookPolicy
+metadata: {name: faults-local}
+spec:
+  match: {paths: [/faults/local]}
+  signature: {scheme: x-webhook-signature, secrets: [{version: "1", env: E2E_SECRET}]}
+  replay: {window: 1h, onDuplicate: deny}
+  rateLimits: [{limit: 100000/second}]
+  onStoreFailure: local
+---
+apiVersion: hookauthz.io/v1alpha1
+kind: WebhookPolicy
+metadata: {name: faults-deny}
+spec:
+  match: {paths: [/faults/deny]}
+  signature: {scheme: x-webhook-signature, secrets: [{version: "1", env: E2E_SECRET}]}
+  replay: {window: 1h, onDuplicate: deny}
+  onStoreFailure: deny
+---
+apiVersion: hookauthz.io/v1alpha1
+kind: WebhookPolicy
+metadata: {name: faults-limited}
+spec:
+  match: {paths: [/faults/limited]}
+  signature: {scheme: x-webhook-signature, secrets: [{version: "1", env: E2E_SECRET}]}
+  replay: {onDuplicate: allow}
+  rateLimits: [{limit: 20/second, burst: 5}]
+  onStoreFailure: local
+`
+
+// fault is what happens to the store: begin brings it about and end takes it away. loses says that the store's data is gone then.
+type fault struct {
+	name       string
+	begin, end func(*faults)
+	loses      bool
+	// passing says that the breaker need not open: the store answers, or only new deliveries are refused.
+	passing bool
+}
+
+func always(f redistest.Fault) (begin, end func(*faults)) {
+	return func(x *faults) { x.proxy.Set(f) }, func(x *faults) { x.proxy.Set(redistest.Fault{}) }
+}
+
+func storeFaults() []fault {
+	none := func(*faults) {}
+	slowBegin, slowEnd := always(redistest.Fault{Delay: 200 * time.Millisecond})
+	holdBegin, holdEnd := always(redistest.Fault{Hold: true})
+	cutBegin, cutEnd := always(redistest.Fault{Cut: true})
+	ask := func(words ...string) func(*faults) { return func(x *faults) { x.server.Do(x.t, words...) } }
+	return []fault{
+		{name: "none", begin: none, end: none, passing: true},
+		{name: "stopped", begin: func(x *faults) { x.server.Signal(syscall.SIGSTOP) }, end: func(x *faults) { x.server.Signal(syscall.SIGCONT) }},
+		{name: "slow 200 ms", begin: slowBegin, end: slowEnd},
+		{name: "black hole", begin: holdBegin, end: holdEnd},
+		{name: "cut", begin: cutBegin, end: cutEnd},
+		{name: "read-only", begin: ask("REPLICAOF", "127.0.0.1", "1"), end: ask("REPLICAOF", "NO", "ONE")},
+		{name: "out of memory", begin: ask("CONFIG", "SET", "maxmemory", "1"), end: ask("CONFIG", "SET", "maxmemory", "0"), passing: true},
+		{name: "scripts flushed", begin: ask("SCRIPT", "FLUSH"), end: ask("SCRIPT", "FLUSH"), passing: true},
+		{name: "killed, restarted empty", begin: func(x *faults) { x.server.Kill() }, end: func(x *faults) {
+			if err := x.server.Restart(); err != nil {
+				x.t.Fatal(err)
+			}
+		}, loses: true},
+	}
+}
+
+// faults is two replicas, each behind an Envoy of its own, and the store that they share.
+type faults struct {
+	t          *testing.T
+	server     *redistest.Server
+	proxy      *redistest.Proxy
+	replicas   [2]*stack.Stack
+	transports [2]*http.Transport
+	serial     int
+	read       [2]int // how much of each replica's log was read
+}
+
+// sent is one delivery and what came of it.
+type sent struct {
+	path    string
+	body    []byte
+	replica int
+	status  int
+}
+
+func (x *faults) send(d sent) sent {
+	g := guide(d.path, secret, d.body)
+	g.Headers = append(g.Headers, header{"X-Request-Id", fmt.Sprintf("00000000-0000-4000-8000-%012d", time.Now().UnixNano()%1e12)})
+	r, err := x.replicas[d.replica].SendBy(context.Background(), x.transports[d.replica], g)
+	if err != nil {
+		x.t.Errorf("sending to replica %d: %v", d.replica, err)
+	}
+	d.status = r.Status
+	return d
+}
+
+// steady sends new deliveries to both replicas, evenly, 50 a second at each path.
+func (x *faults) steady(d time.Duration, paths ...string) (all []sent) {
+	var mu sync.Mutex
+	var wait sync.WaitGroup
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(d); time.Now().Before(end); <-tick.C {
+		for _, path := range paths {
+			x.serial++
+			n := x.serial
+			wait.Go(func() {
+				s := x.send(sent{path: path, body: fmt.Appendf(nil, "%d of %d", n, os.Getpid()), replica: n % 2})
+				mu.Lock()
+				defer mu.Unlock()
+				all = append(all, s)
+			})
+		}
+	}
+	wait.Wait()
+	return all
+}
+
+// again sends deliveries once more: to the other replica, or to the same.
+func (x *faults) again(all []sent, other bool) (results []sent) {
+	results = make([]sent, len(all))
+	var wait sync.WaitGroup
+	places := make(chan struct{}, 16)
+	for i, s := range all {
+		places <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-places }()
+			if other {
+				s.replica = 1 - s.replica
+			}
+			results[i] = x.send(s)
+		})
+	}
+	wait.Wait()
+	return results
+}
+
+func count(all []sent, is func(sent) bool) (n int) {
+	for _, s := range all {
+		if is(s) {
+			n++
+		}
+	}
+	return n
+}
+
+func allowed(s sent) bool      { return s.status == 200 }
+func callersFault(s sent) bool { return s.status >= 400 && s.status < 500 }
+
+func only(all []sent, is func(sent) bool) []sent {
+	return slices.DeleteFunc(slices.Clone(all), func(s sent) bool { return !is(s) })
+}
+
+// p99 is the milliseconds within which 99 of 100 checks since the last call were decided, by the logs of both replicas.
+func (x *faults) p99() float64 {
+	var all []float64
+	for i, r := range x.replicas {
+		text := r.Hookauthz.Log()
+		for line := range strings.Lines(text[x.read[i]:]) {
+			var record struct {
+				Message  string  `json:"msg"`
+				Duration float64 `json:"duration_ms"`
+			}
+			if json.Unmarshal([]byte(line), &record) == nil && record.Message == "decision" {
+				all = append(all, record.Duration)
+			}
+		}
+		x.read[i] = len(text)
+	}
+	if len(all) == 0 {
+		return 0
+	}
+	slices.Sort(all)
+	return all[(len(all)-1)*99/100]
+}
+
+// metric is the value of a replica's metric.
+func (x *faults) metric(replica int, name string) string {
+	resp, err := http.Get("http://" + x.replicas[replica].AdminAddr + "/metrics")
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "no metric"
+}
+
+const breakerState, unwritten = `hookauthz_breaker_state{name="store"}`, `hookauthz_store_keys{kind="journal"}`
+
+// closed waits until both breakers are closed and nothing is left to be written back.
+func (x *faults) closed() {
+	x.t.Helper()
+	if err := stack.Poll(within(x.t), func() error {
+		for i := range x.replicas {
+			if state, left := x.metric(i, breakerState), x.metric(i, unwritten); state != "0" || left != "0" {
+				return fmt.Errorf("the breaker of replica %d is in state %s, with %s deliveries to write back", i, state, left)
+			}
+		}
+		return nil
+	}); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+// The store fails in every way: no replay passes, no valid delivery is refused for it, and the limit holds once it is back.
+func TestStoreFaults(t *testing.T) {
+	setup(t)
+	x := &faults{t: t, server: redistest.Start(t)}
+	x.proxy = redistest.NewProxy(t, x.server.Address())
+	policies := filepath.Join(t.TempDir(), "policies")
+	if err := os.Mkdir(policies, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(policies, "faults.yaml"), []byte(faultPolicies), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for i := range x.replicas {
+		x.replicas[i] = up(t, stack.Config{
+			Policies: policies,
+			Serve:    []string{"--store", x.proxy.URL()},
+			Edit: func(c *stack.EnvoyConfig) {
+				for _, name := range []string{"local", "deny", "limited"} {
+					c.Listener().AddRoute("/faults/"+name, "faults-"+name)
+				}
+			},
+		})
+		x.transports[i] = x.replicas[i].Transport(false, "")
+		x.transports[i].MaxIdleConnsPerHost = 64
+		defer x.transports[i].CloseIdleConnections()
+	}
+	lasting := faultTime(t)
+	table := []string{"| fault | deliveries | wrong allows | valid ones answered 4xx | 503 (deny) | p99 healthy | p99 while away | limit, allowed of the most |", "|---|---|---|---|---|---|---|---|"}
+	for _, f := range storeFaults() {
+		t.Run(f.name, func(t *testing.T) {
+			x.t = t
+			row := x.run(f, lasting)
+			table = append(table, row)
+		})
+	}
+	t.Log("\n" + strings.Join(table, "\n"))
+}
+
+// run is the life of one fault: healthy, faulty, healthy again.
+func (x *faults) run(f fault, lasting time.Duration) string {
+	t := x.t
+	x.closed()
+	x.again(x.steady(40*time.Millisecond, "/faults/local"), true) // the server knows the script from then on
+	x.p99()
+	commands := x.commands()
+	before := x.steady(lasting/2, "/faults/local", "/faults/deny")
+	healthy := x.p99()
+	if n := x.commands() - commands; f.name == "none" && n != len(before) {
+		t.Errorf("%d deliveries took %d commands, want one each", len(before), n)
+	}
+	x.passed("healthy", before)
+	before = only(before, allowed)
+	wrong := count(x.again(before[:len(before)/4], true), allowed)
+
+	f.begin(x)
+	opening := x.steady(300*time.Millisecond, "/faults/local", "/faults/deny")
+	if !f.passing {
+		for i := range x.replicas {
+			if state := x.metric(i, breakerState); state == "0" {
+				t.Errorf("the breaker of replica %d is closed", i)
+			}
+		}
+	}
+	x.p99()
+	during := x.steady(lasting, "/faults/local", "/faults/deny")
+	if f.name == "scripts flushed" {
+		f.begin(x)
+		during = append(during, x.steady(lasting/4, "/faults/local", "/faults/deny")...)
+	}
+	away := x.p99()
+	all := slices.Concat(opening, during)
+	local := only(all, func(s sent) bool { return s.path == "/faults/local" })
+	x.passed("in the fault", local)
+	// The replica that let a delivery through knows it, whatever became of the store.
+	wrong += count(x.again(only(local, allowed)[:min(len(local), 50)], false), allowed)
+	f.end(x)
+	x.closed()
+
+	// What a replica recorded meanwhile is written back, and known to the other.
+	known := only(all, allowed)
+	if !f.loses {
+		known = append(known, before...)
+	}
+	wrong += count(x.again(known, true), allowed)
+	if wrong > 0 {
+		t.Errorf("%d replays passed", wrong)
+	}
+	refused := only(all, func(s sent) bool { return s.status == 503 })
+	after := slices.Concat(x.again(refused, true), x.steady(lasting/4, "/faults/local", "/faults/deny"))
+	x.passed("healthy again", after)
+	mistaken := count(slices.Concat(before, all, after), callersFault)
+	if mistaken > 0 {
+		t.Errorf("%d valid deliveries were answered with a 4xx", mistaken)
+	}
+	limited, most := x.limit(lasting)
+	return fmt.Sprintf("| %s | %d | %d | %d | %d | %.1f ms | %.1f ms | %d of %d |", f.name, len(before)+len(all)+len(after), wrong, mistaken, len(refused),
+		healthy, away, limited, most)
+}
+
+// commands is how many scripts the server has run for deliveries: all but the replicas' signs of life, each of which adds to one sorted set.
+func (x *faults) commands() int {
+	return x.server.Calls(x.t, "evalsha") - x.server.Calls(x.t, "zadd")
+}
+
+// passed wants every valid delivery to pass. At onStoreFailure: deny one may be refused, for a machine that was too busy to answer in time.
+func (x *faults) passed(when string, all []sent) {
+	x.t.Helper()
+	for _, s := range all {
+		if !allowed(s) && (s.path != "/faults/deny" || s.status != 503) {
+			x.t.Errorf("%s: a valid delivery to %s was answered %d", when, s.path, s.status)
+		}
+	}
+	if n := count(all, allowed); n < len(all)/2 {
+		x.t.Errorf("%s: %d of %d valid deliveries passed", when, n, len(all))
+	}
+}
+
+// limit sends more than the limit to both replicas for a while and counts what passes.
+func (x *faults) limit(d time.Duration) (passed, most int) {
+	began := time.Now()
+	all := x.steady(d, "/faults/limited")
+	span := time.Since(began)
+	passed = count(all, allowed)
+	const rate, burst = 20, 5
+	exact := burst + rate*span.Seconds()
+	most = int(math.Ceil(exact * 1.01))
+	if passed > most {
+		x.t.Errorf("the limit let %d through in %s, more than %d", passed, span, most)
+	}
+	if len(all) > most && float64(passed) < (rate*d.Seconds())*0.5 { // a busy machine does not send evenly
+		x.t.Errorf("the limit let %d of %d through in %s", passed, len(all), span)
+	}
+	if n := count(all, func(s sent) bool { return s.status != 200 && s.status != 429 }); n > 0 {
+		x.t.Errorf("%d were answered with neither 200 nor 429", n)
+	}
+	return passed, most
+}
