@@ -57,6 +57,8 @@ type EndpointInfo struct {
 	Hosts, Paths []string
 	// Headers are those that the scheme reads, in lower case. They must arrive as the sender wrote them.
 	Headers []string
+	// ClientHeader is the header that the client's address is read from, in lower case; empty where it is the peer's.
+	ClientHeader string
 	// Reservation is how long the application's answer is awaited; 0: it is not (no confirm: outcome).
 	Reservation time.Duration
 }
@@ -75,7 +77,7 @@ func (s *Set) Endpoints() []EndpointInfo {
 	out := make([]EndpointInfo, 0, len(s.webhooks))
 	for _, w := range s.webhooks {
 		info := EndpointInfo{Name: w.name, Labels: w.labels, Scheme: w.schemeName, Token: w.scheme.IsToken(), Shadow: w.shadow, MaxBytes: w.maxBytes,
-			Hosts: slices.Clone(w.hosts), Paths: slices.Clone(w.paths), Headers: w.scheme.Headers(), Reservation: w.replay.reservation}
+			Hosts: slices.Clone(w.hosts), Paths: slices.Clone(w.paths), Headers: w.scheme.Headers(), ClientHeader: w.client.Header(), Reservation: w.replay.reservation}
 		for _, v := range w.versions {
 			info.Versions = append(info.Versions, VersionInfo{v.name, v.ref.Env, v.ref.File, v.key != nil, v.revoked, v.decoy, v.window.NotBefore, v.window.NotAfter})
 		}

@@ -1,0 +1,362 @@
+package lint
+
+import (
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	apikeyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/api_key_auth/v3"
+	awsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/aws_request_signing/v3"
+	compressorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/compressor/v3"
+	credentialv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/credential_injector/v3"
+	decompressorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/decompressor/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	gcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/gcp_authn/v3"
+	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	metadatav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_to_metadata/v3"
+	jwtv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
+	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
+	oauthv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/oauth2/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
+)
+
+// changesBody names filters that change, or may change, what a request holds, whatever their settings.
+var changesBody = map[protoreflect.FullName]bool{
+	"envoy.extensions.filters.http.wasm.v3.Wasm":                                              true,
+	"envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter":                    true,
+	"envoy.extensions.filters.http.transform.v3.TransformConfig":                              true,
+	"envoy.extensions.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder":                true,
+	"envoy.extensions.filters.http.grpc_json_reverse_transcoder.v3.GrpcJsonReverseTranscoder": true,
+	"envoy.extensions.filters.http.grpc_http1_bridge.v3.Config":                               true,
+	"envoy.extensions.filters.http.grpc_http1_reverse_bridge.v3.FilterConfig":                 true,
+	"envoy.extensions.filters.http.connect_grpc_bridge.v3.FilterConfig":                       true,
+	"envoy.extensions.filters.http.mcp_json_rest_bridge.v3.McpJsonRestBridge":                 true,
+	"envoy.extensions.filters.http.aws_lambda.v3.Config":                                      true,
+	"envoy.extensions.filters.http.composite.v3.Composite":                                    true,
+	"envoy.extensions.filters.http.proto_api_scrubber.v3.ProtoApiScrubberConfig":              true,
+}
+
+// answers names filters that can answer a request in the place of the application.
+var answers = map[protoreflect.FullName]bool{
+	"envoy.extensions.filters.http.cache.v3.CacheConfig":            true,
+	"envoy.extensions.filters.http.cache_v2.v3.CacheV2Config":       true,
+	"envoy.extensions.filters.http.file_server.v3.FileServerConfig": true,
+}
+
+// harmless are extensions that are not Envoy's own and do nothing to requests.
+var harmless = map[string]bool{
+	"io.istio.http.peer_metadata.Config":                        true,
+	"io.istio.network.peer_metadata.Config":                     true,
+	"stats.PluginConfig":                                        true,
+	"istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig": true,
+	"istio.telemetry.stats.v1.PluginConfig":                     true,
+	"envoy.tcp.metadataexchange.config.MetadataExchange":        true,
+	"istio.workload.BootstrapExtension":                         true,
+	"io.istio.http.workload.Config":                             true,
+}
+
+func knownExtension(name string) bool { return harmless[name] }
+
+// judgeOrder judges what stands before and behind the Check.
+func (l *linter) judgeOrder(c *chain, ways []*way) {
+	first, last := -1, -1
+	for _, z := range c.authz {
+		if z.ours {
+			if first < 0 {
+				first = z.position
+			}
+			last = z.position
+		}
+	}
+	l.judgeEarly(c)
+	overwritten := false
+	for i, f := range c.http {
+		m := l.httpConfig(f)
+		if m == nil || i == first || l.neverRuns(f, ways) {
+			continue
+		}
+		if i < first {
+			l.judgeBefore(f, m)
+		}
+		if i > last {
+			l.judgeBehind(f, m)
+		}
+		for _, change := range l.headerChanges(f, m, ways) {
+			overwritten = l.judgeChange(change, i < first) || overwritten
+		}
+	}
+	if !overwritten && l.policies.usesClientHeader(l.endpointsOf(ways)) {
+		l.reportf(ruleNoClientHeader, c.httpAt, "nothing before ext_authz sets %s", clientHeader)
+	}
+}
+
+// neverRuns says whether a filter is off on every hook route.
+func (l *linter) neverRuns(f *hcmv3.HttpFilter, ways []*way) bool {
+	for _, w := range ways {
+		if _, off := l.off(w, f); !off {
+			return false
+		}
+	}
+	return len(ways) > 0
+}
+
+// judgeBefore judges a filter that runs before the Check.
+func (l *linter) judgeBefore(f *hcmv3.HttpFilter, m proto.Message) {
+	name := m.ProtoReflect().Descriptor().FullName()
+	switch m := m.(type) {
+	case *decompressorv3.Decompressor:
+		if e := m.GetRequestDirectionConfig().GetCommonConfig().GetEnabled(); e == nil || e.GetDefaultValue().GetValue() || e.GetRuntimeKey() != "" && l.changeable() {
+			l.reportf(ruleBodyChanged, l.at(f), "%q decompresses the body before the Check", f.GetName())
+		}
+	case *compressorv3.Compressor:
+		if e := m.GetRequestDirectionConfig().GetCommonConfig().GetEnabled(); m.GetRequestDirectionConfig() != nil && (e == nil || e.GetDefaultValue().GetValue()) {
+			l.reportf(ruleBodyChanged, l.at(f), "%q compresses the body before the Check", f.GetName())
+		}
+	case *luav3.Lua:
+		if seesRequests(m) {
+			l.reportf(ruleBodyChanged, l.at(f), "%q runs a script on requests before the Check", f.GetName())
+		}
+	case *extprocv3.ExternalProcessor:
+		mode := m.GetProcessingMode()
+		idle := mode.GetRequestHeaderMode() == extprocv3.ProcessingMode_SKIP && mode.GetRequestBodyMode() == extprocv3.ProcessingMode_NONE && !m.GetAllowModeOverride()
+		if !m.GetObservabilityMode() && !idle {
+			l.reportf(ruleExternalProc, l.at(f), "%q hands requests to a service before the Check", f.GetName())
+		}
+	default:
+		switch {
+		case changesBody[name]:
+			l.reportf(ruleBodyChanged, l.at(f), "%q can change requests before the Check", f.GetName())
+		case answers[name]:
+			l.reportf(ruleEarlyAnswer, l.at(f), "%q can answer before the Check", f.GetName())
+		}
+	}
+}
+
+// seesRequests says whether a script has the function that Envoy calls with requests. A script that is in another file may.
+func seesRequests(m *luav3.Lua) bool {
+	sources := []*corev3.DataSource{m.GetDefaultSourceCode()}
+	for _, s := range m.GetSourceCodes() {
+		sources = append(sources, s)
+	}
+	texts := m.GetInlineCode() //nolint:staticcheck // configurations in use have it
+	for _, s := range sources {
+		if s == nil {
+			continue
+		}
+		if s.GetInlineString() == "" && len(s.GetInlineBytes()) == 0 {
+			return true
+		}
+		texts += s.GetInlineString() + string(s.GetInlineBytes())
+	}
+	return strings.Contains(texts, "envoy_on_request")
+}
+
+// judgeBehind judges a filter that runs after the Check: none may have the route looked up again.
+func (l *linter) judgeBehind(f *hcmv3.HttpFilter, m proto.Message) {
+	switch m := m.(type) {
+	case *luav3.Lua:
+		if c := m.GetClearRouteCache(); seesRequests(m) && (c == nil || c.GetValue()) {
+			l.reportf(ruleLaterReroute, l.at(m, "clear_route_cache"), "%q clears the route cache when its script changes a header", f.GetName())
+		}
+		return
+	case *extprocv3.ExternalProcessor:
+		if m.GetRouteCacheAction() == extprocv3.ExternalProcessor_CLEAR {
+			l.reportf(ruleLaterReroute, l.at(m, "route_cache_action"), "%q clears the route cache", f.GetName())
+		}
+		return
+	}
+	l.walk(m, func(inner proto.Message) {
+		r := inner.ProtoReflect()
+		fd := r.Descriptor().Fields().ByName("clear_route_cache")
+		if fd == nil || !r.Has(fd) {
+			return
+		}
+		on := false
+		switch {
+		case fd.Kind() == protoreflect.BoolKind:
+			on = r.Get(fd).Bool()
+		case fd.Message() != nil:
+			b, ok := r.Get(fd).Message().Interface().(*wrapperspb.BoolValue)
+			on = ok && b.GetValue()
+		}
+		if on {
+			l.reportf(ruleLaterReroute, l.at(inner, "clear_route_cache"), "%q clears the route cache", f.GetName())
+		}
+	})
+}
+
+// headerChange is one header that a filter sets or removes.
+type headerChange struct {
+	name string
+	// matcher takes the place of name: every header that it matches is removed.
+	matcher func(string) bool
+	set     *corev3.HeaderValueOption // nil: removed
+	after   bool                      // the same filter has removed the client's copy
+	at      spot
+	by      string
+}
+
+func (h headerChange) concerns(name string) bool {
+	if h.matcher != nil {
+		return h.matcher(name)
+	}
+	return h.name == name
+}
+
+// clientHeader is the header that Envoy overwrites with the client's address.
+const clientHeader = "x-hookauthz-client-ip"
+
+// judgeChange judges a change of a header. It reports whether this is the one that sets the client's address, as it should be.
+func (l *linter) judgeChange(h headerChange, before bool) (overwrites bool) {
+	if h.set != nil && h.name == clientHeader {
+		switch {
+		case !before:
+			l.reportf(ruleClientHeader, h.at, "%s is set behind the Check, which sees the client's own", clientHeader)
+		case !h.after && h.set.GetAppendAction() != corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD && h.set.GetAppendAction() != corev3.HeaderValueOption_OVERWRITE_IF_EXISTS:
+			l.reportf(ruleClientHeader, h.at, "%s keeps what the client sent (%v)", clientHeader, h.set.GetAppendAction())
+		case !trustedAddress(h.set.GetHeader()):
+			l.reportf(ruleClientHeader, h.at, "%s is set to %q, which is not the client's address", clientHeader, short(headerText(h.set.GetHeader())))
+		default:
+			return true
+		}
+		return true // told; that it is missing would be a second time
+	}
+	if !before {
+		return false
+	}
+	for _, name := range l.signed() {
+		if h.concerns(name) {
+			l.reportf(ruleHeaderChanged, h.at, "%s changes %s before the Check", h.by, name)
+			return false
+		}
+	}
+	if h.matcher == nil && looksSigned(h.name) {
+		l.reportf(ruleHeaderChanged, h.at, "%s changes %s before the Check", h.by, h.name)
+	}
+	return false
+}
+
+func headerText(h *corev3.HeaderValue) string {
+	if h.GetValue() == "" {
+		return string(h.GetRawValue())
+	}
+	return h.GetValue()
+}
+
+// trustedAddress says whether a value is the address that Envoy itself settled on.
+func trustedAddress(h *corev3.HeaderValue) bool {
+	switch headerText(h) {
+	case "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%":
+		return true
+	}
+	return false
+}
+
+// signed are the headers that must arrive as they were sent: those of the schemes, where the policies are known.
+func (l *linter) signed() []string { return l.policies.headers }
+
+// looksSigned says whether a header is one of those in which senders sign.
+func looksSigned(name string) bool {
+	for _, word := range []string{"signature", "hmac", "webhook-id", "webhook-timestamp", "x-hub-", "content-digest"} {
+		if strings.Contains(name, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// judgeEarly judges what the connection manager does to headers before any filter and before the route is chosen.
+func (l *linter) judgeEarly(c *chain) {
+	for _, e := range c.hcm.GetEarlyHeaderMutationExtensions() {
+		if m, ok := opened[*earlyv3.HeaderMutation](l, e.GetTypedConfig()); ok {
+			for _, h := range l.mutations(m.GetMutations(), "early_header_mutation_extensions") {
+				if h.name == clientHeader && h.set != nil {
+					continue // a filter before ext_authz does the same later, or its absence is reported
+				}
+				l.judgeChange(h, true)
+			}
+		}
+	}
+}
+
+func (l *linter) mutations(list []*mutationv3.HeaderMutation, by string) []headerChange {
+	var changes []headerChange
+	removed := make(map[string]bool)
+	for _, m := range list {
+		switch {
+		case m.GetAppend() != nil:
+			name := optionName(m.GetAppend())
+			changes = append(changes, headerChange{name: name, set: m.GetAppend(), after: removed[name], at: l.at(m, "append"), by: by})
+		case m.GetRemove() != "":
+			name := strings.ToLower(m.GetRemove())
+			removed[name] = true
+			changes = append(changes, headerChange{name: name, at: l.at(m, "remove"), by: by})
+		case m.GetRemoveOnMatch() != nil:
+			matcher := m.GetRemoveOnMatch().GetKeyMatcher()
+			changes = append(changes, headerChange{matcher: func(s string) bool { return matches(matcher, s) }, at: l.at(m, "remove_on_match"), by: by})
+		}
+	}
+	return changes
+}
+
+// headerChanges lists what a filter does to the headers of requests.
+func (l *linter) headerChanges(f *hcmv3.HttpFilter, m proto.Message, ways []*way) []headerChange {
+	by := f.GetName()
+	replaces := func(name string) []headerChange { return []headerChange{{name: name, at: l.at(f), by: by}} }
+	switch m := m.(type) {
+	case *headermutationv3.HeaderMutation:
+		changes := l.mutations(m.GetMutations().GetRequestMutations(), by)
+		for _, w := range ways {
+			for _, level := range w.levels() {
+				if p, ok := opened[*headermutationv3.HeaderMutationPerRoute](l, level.settings[by]); ok {
+					changes = append(changes, l.mutations(p.GetMutations().GetRequestMutations(), by)...)
+				}
+			}
+		}
+		return changes
+	case *credentialv3.CredentialInjector, *gcpv3.GcpAuthnFilterConfig, *awsv3.AwsRequestSigning:
+		return replaces("authorization")
+	case *oauthv3.OAuth2:
+		if m.GetConfig().GetForwardBearerToken() {
+			return replaces("authorization")
+		}
+	case *jwtv3.JwtAuthentication:
+		var changes []headerChange
+		for _, p := range m.GetProviders() {
+			if p.GetForward() {
+				continue
+			}
+			if len(p.GetFromHeaders()) == 0 && len(p.GetFromParams()) == 0 && len(p.GetFromCookies()) == 0 {
+				changes = append(changes, headerChange{name: "authorization", at: l.at(p), by: by})
+			}
+			for _, h := range p.GetFromHeaders() {
+				changes = append(changes, headerChange{name: strings.ToLower(h.GetName()), at: l.at(h), by: by})
+			}
+		}
+		return changes
+	case *metadatav3.Config:
+		var changes []headerChange
+		for _, r := range m.GetRequestRules() {
+			if r.GetRemove() {
+				changes = append(changes, headerChange{name: strings.ToLower(r.GetHeader()), at: l.at(r, "remove"), by: by})
+			}
+		}
+		return changes
+	case *apikeyv3.ApiKeyAuth:
+		if m.GetForwarding().GetHideCredentials() {
+			var changes []headerChange
+			for _, s := range m.GetKeySources() {
+				if s.GetHeader() != "" {
+					changes = append(changes, headerChange{name: strings.ToLower(s.GetHeader()), at: l.at(s), by: by})
+				}
+			}
+			return changes
+		}
+	}
+	return nil
+}

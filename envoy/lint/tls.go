@@ -1,0 +1,177 @@
+package lint
+
+import (
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+)
+
+// firstWithin is the first message of type T within m, in no order that counts: there is at most one.
+func firstWithin[T proto.Message](l *linter, m proto.Message) (found T, ok bool) {
+	l.walk(m, func(inner proto.Message) {
+		if t, is := inner.(T); is && !ok {
+			found, ok = t, true
+		}
+	})
+	return found, ok
+}
+
+// judgeDownstream judges TLS towards the senders.
+func (l *linter) judgeDownstream(c *chain) {
+	socket := c.filters.GetTransportSocket()
+	if d, ok := firstWithin[*tlsv3.DownstreamTlsContext](l, socket); ok {
+		common := d.GetCommonTlsContext()
+		l.judgeParameters(common, tlsv3.TlsParameters_TLSv1_3)
+		l.judgeTrust(common)
+		if d.GetRequireClientCertificate().GetValue() && !l.verifies(common) {
+			l.report(ruleClientCerts, l.at(d, "require_client_certificate"), "client certificates are asked for and not verified")
+		}
+		return
+	}
+	_, raw := l.inner[socket.GetTypedConfig()].(*rawv3.RawBuffer)
+	if (socket == nil || raw) && !localListener(c.listener) && !l.internal(c.listener) {
+		at := l.chainAt(c)
+		if raw {
+			at = l.at(c.filters, "transport_socket")
+		}
+		l.reportf(rulePlainListener, at, "listener %q takes hooks in plain text", c.name())
+	}
+}
+
+// judgeParameters judges versions and suites. highest is the maximum where none is written.
+func (l *linter) judgeParameters(common *tlsv3.CommonTlsContext, highest tlsv3.TlsParameters_TlsProtocol) {
+	p := common.GetTlsParams()
+	low, high := p.GetTlsMinimumProtocolVersion(), p.GetTlsMaximumProtocolVersion()
+	if low == tlsv3.TlsParameters_TLSv1_0 || low == tlsv3.TlsParameters_TLSv1_1 {
+		l.reportf(ruleOldTLS, l.at(p, "tls_minimum_protocol_version"), "the minimum is %v", low)
+	}
+	if low == tlsv3.TlsParameters_TLS_AUTO {
+		low = tlsv3.TlsParameters_TLSv1_2
+	}
+	if high == tlsv3.TlsParameters_TLS_AUTO {
+		high = highest
+	}
+	if low > high {
+		l.reportf(ruleNoTLSVersion, l.at(p), "the minimum is %v and the maximum %v", low, high)
+	}
+	for i, entry := range p.GetCipherSuites() {
+		for _, suite := range strings.Split(strings.Trim(entry, "[]"), "|") {
+			if weakSuite(suite) {
+				l.reportf(ruleCiphers, l.at(p, "cipher_suites", i), "%s is weak", suite)
+			}
+		}
+	}
+}
+
+// weakSuite says whether a suite lacks forward secrecy or authenticated encryption.
+func weakSuite(suite string) bool {
+	s := strings.ToUpper(strings.TrimSpace(suite))
+	if s == "" || s[0] == '!' || s[0] == '-' || strings.HasPrefix(s, "TLS_AES_") || strings.HasPrefix(s, "TLS_CHACHA20_") {
+		return false
+	}
+	return !strings.Contains(s, "ECDHE") || !strings.Contains(s, "GCM") && !strings.Contains(s, "CHACHA20")
+}
+
+// validations are the rules by which certificates are verified. known is false where some are elsewhere.
+func (l *linter) validations(common *tlsv3.CommonTlsContext) (found []*tlsv3.CertificateValidationContext, known bool) {
+	known = true
+	secret := func(s *tlsv3.SdsSecretConfig) {
+		if s == nil {
+			return
+		}
+		if v := l.secrets[s.GetName()].GetValidationContext(); v != nil {
+			found = append(found, v)
+		} else {
+			known = false
+		}
+	}
+	if v := common.GetValidationContext(); v != nil {
+		found = append(found, v)
+	}
+	if v := common.GetCombinedValidationContext(); v != nil {
+		if v.GetDefaultValidationContext() != nil {
+			found = append(found, v.GetDefaultValidationContext())
+		}
+		secret(v.GetValidationContextSdsSecretConfig())
+	}
+	secret(common.GetValidationContextSdsSecretConfig())
+	return found, known
+}
+
+// verifies says whether certificates are held against anything.
+func (l *linter) verifies(common *tlsv3.CommonTlsContext) bool {
+	found, known := l.validations(common)
+	for _, v := range found {
+		if v.GetTrustedCa() != nil || v.GetSystemRootCerts() != nil || v.GetCaCertificateProviderInstance() != nil || v.GetCustomValidatorConfig() != nil || pinned(v) {
+			return true
+		}
+	}
+	return !known
+}
+
+func pinned(v *tlsv3.CertificateValidationContext) bool {
+	return len(v.GetVerifyCertificateSpki()) > 0 || len(v.GetVerifyCertificateHash()) > 0
+}
+
+func (l *linter) judgeTrust(common *tlsv3.CommonTlsContext) {
+	found, _ := l.validations(common)
+	for _, v := range found {
+		if v.GetTrustChainVerification() == tlsv3.CertificateValidationContext_ACCEPT_UNTRUSTED {
+			l.report(ruleUntrusted, l.at(v, "trust_chain_verification"), "certificates of any authority are accepted")
+		}
+		if v.GetAllowExpiredCertificate() {
+			l.report(ruleUntrusted, l.at(v, "allow_expired_certificate"), "expired certificates are accepted")
+		}
+	}
+}
+
+// judgeHop judges TLS on the way to the authorizer.
+func (l *linter) judgeHop(c *clusterv3.Cluster) {
+	addresses := l.addresses(c)
+	near := len(addresses) > 0
+	for _, a := range addresses {
+		near = near && local(a)
+	}
+	u, ok := firstWithin[*tlsv3.UpstreamTlsContext](l, c.GetTransportSocket())
+	for _, m := range c.GetTransportSocketMatches() {
+		if !ok {
+			u, ok = firstWithin[*tlsv3.UpstreamTlsContext](l, m.GetTransportSocket())
+		}
+	}
+	if !ok {
+		_, raw := l.inner[c.GetTransportSocket().GetTypedConfig()].(*rawv3.RawBuffer)
+		if !near && (c.GetTransportSocket() == nil || raw) {
+			l.reportf(rulePlainAuthz, l.at(c), "Checks leave the machine in plain text by cluster %q", c.GetName())
+		}
+		return
+	}
+	common := u.GetCommonTlsContext()
+	l.judgeParameters(common, tlsv3.TlsParameters_TLSv1_2)
+	l.judgeTrust(common)
+	switch {
+	case !l.verifies(common):
+		if !near {
+			l.reportf(ruleUnverified, l.at(u, "common_tls_context"), "the certificate of cluster %q is not verified", c.GetName())
+		}
+	case !l.verifiesName(c, u) && !near:
+		l.reportf(ruleAnyName, l.at(u, "common_tls_context"), "the name in the certificate of cluster %q is not verified", c.GetName())
+	}
+}
+
+// verifiesName says whether a certificate must carry a certain name or key.
+func (l *linter) verifiesName(c *clusterv3.Cluster, u *tlsv3.UpstreamTlsContext) bool {
+	if u.GetAutoSniSanValidation() || l.httpOptions(c).GetUpstreamHttpProtocolOptions().GetAutoSanValidation() {
+		return true
+	}
+	found, known := l.validations(u.GetCommonTlsContext())
+	for _, v := range found {
+		if len(v.GetMatchTypedSubjectAltNames()) > 0 || len(v.GetMatchSubjectAltNames()) > 0 || pinned(v) || v.GetCustomValidatorConfig() != nil { //nolint:staticcheck // configurations in use have it
+			return true
+		}
+	}
+	return !known && len(found) == 0
+}
