@@ -27,11 +27,12 @@ type renderFlags struct {
 	proxyFrom, xffTrusted       []string
 	maxConnections              uint32
 	maxHeap                     size
+	mesh                        envoy.Mesh
 }
 
 func newEnvoyRender(p process) *cobra.Command {
 	flags := renderFlags{
-		format:  oneOf("bootstrap", "filter"),
+		format:  oneOf("bootstrap", "filter", "istio", "envoy-gateway", "contour"),
 		others:  oneOf("deny", "pass"),
 		maxHeap: envoy.DefaultMaxHeap,
 	}
@@ -43,13 +44,17 @@ route for each policy, bodies whole and raw, and nothing left at a default that 
 docs/envoy.md says why each setting is there. The same policies and flags give the same bytes.
 
 Formats: bootstrap is a complete file for envoy -c. filter is the parts of it for an Envoy that exists:
-what the connection manager needs, the HTTP filters, the routes and the clusters.
+what the connection manager needs, the HTTP filters, the routes and the clusters. istio, envoy-gateway and
+contour are manifests for a gateway of those meshes; --upstream and --authz then name services
+(NAME.NAMESPACE:PORT), and comments say what the mesh cannot express.
 
 Secrets are not read. File names of certificates are written as they are given: Envoy opens them.`,
 		Example: `  hookauthz envoy render --policies policies/ --upstream 127.0.0.1:8080 > envoy.yaml
   hookauthz envoy render --policies policies/ --upstream app:8080 --listen 0.0.0.0:8443 \
     --tls-cert hooks.pem --tls-key hooks.key --authz unix:/run/hookauthz/authz.sock
-  hookauthz envoy render --policies policies/ --upstream app:8080 --format filter`,
+  hookauthz envoy render --policies policies/ --upstream app:8080 --format filter
+  hookauthz envoy render --policies policies/ --format istio --upstream app:8080 \
+    --authz hookauthz.security:9001 --namespace webhooks --gateway webhooks | kubectl apply -f -`,
 		Args: takes(0, 0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			set, err := flags.policies.load(c, p, policy.SkipSecrets)
@@ -93,6 +98,10 @@ Secrets are not read. File names of certificates are written as they are given: 
 	f.StringSliceVar(&flags.xffTrusted, "xff-trusted", nil, "addresses of the HTTP proxies in front, as `CIDR`: their X-Forwarded-For is believed")
 	choose(c, flags.others, "others", "", "what no policy is for: deny answers 404, pass gives it to the application unchecked")
 	f.Uint32Var(&flags.maxConnections, "max-connections", envoy.DefaultMaxConnections, "how many senders may be connected at once")
+	f.StringVar(&flags.mesh.Namespace, "namespace", "webhooks", "`namespace` of the gateway, its routes and the application (meshes)")
+	f.StringVar(&flags.mesh.Gateway, "gateway", "webhooks", "`name` of the gateway; for Istio also the value of the label istio of its pods (meshes)")
+	f.StringVar(&flags.mesh.Listener, "gateway-listener", "https", "`name` of its HTTPS listener (envoy-gateway)")
+	f.StringVar(&flags.mesh.Certificate, "tls-secret", "webhooks-tls", "`name` of the Secret with the certificate that senders see (contour)")
 	f.Var(&flags.maxHeap, "max-heap", "memory for Envoy; near it requests are refused")
 	return c
 }
@@ -150,7 +159,7 @@ func (f *renderFlags) secure(config *envoy.Config) error {
 			"--listen %s is reachable from other machines without TLS: whoever is on the way reads deliveries", f.listen)
 	case given != 0 && given != 3:
 		return misused("give all three, or none", "--authz-ca, --authz-cert and --authz-key belong together")
-	case given == 0 && !config.Authz.Local() && !f.insecureHop:
+	case given == 0 && !config.Authz.Local() && !f.insecureHop && !f.forMesh():
 		return misused("give --authz-ca, --authz-cert and --authz-key, use a unix: socket or 127.0.0.1, or accept it with --insecure-authz where a mesh secures the way",
 			"--authz %s is on another machine and the way there has no TLS: whoever is on it can answer in hookauthz's place", f.authz)
 	case len(config.ProxyFrom) > 0 && !f.proxyProtocol:
@@ -184,10 +193,29 @@ func proxies(flag string, texts []string) ([]netip.Prefix, error) {
 }
 
 func (f *renderFlags) render(plan *envoy.Plan) (string, error) {
-	if f.format.value == "filter" {
+	var text string
+	var err error
+	switch f.format.value {
+	case "bootstrap":
+		return plan.Bootstrap()
+	case "filter":
 		return plan.Filter()
+	case "istio":
+		text, err = plan.Istio(f.mesh)
+	case "envoy-gateway":
+		text, err = plan.EnvoyGateway(f.mesh)
+	case "contour":
+		text, err = plan.Contour(f.mesh)
 	}
-	return plan.Bootstrap()
+	if err != nil {
+		return "", misused("'hookauthz envoy render --help' describes the formats and flags", "--format %s: %w", f.format.value, err)
+	}
+	return text, nil
+}
+
+// forMesh says that a mesh's own settings take the place of ours.
+func (f *renderFlags) forMesh() bool {
+	return f.format.value != "bootstrap" && f.format.value != "filter"
 }
 
 // warn says what is not in the output, or is in danger.

@@ -2,19 +2,24 @@ package envoy
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"pgregory.net/rapid"
 
@@ -187,6 +192,126 @@ func toJSON(t *testing.T, text string) []byte {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// meshed is a Config whose application and authorizer are services.
+func meshed(t *testing.T, endpoints []policy.EndpointInfo) Config {
+	return Config{Endpoints: endpoints, Authz: address(t, "hookauthz.security:9001")}
+}
+
+func meshPlan(t *testing.T, c Config) *Plan {
+	t.Helper()
+	p := newPlan(t, c)
+	p.config.Upstream = address(t, "app:8080")
+	return p
+}
+
+var mesh = Mesh{Namespace: "webhooks", Gateway: "hooks", Listener: "https", Certificate: "hooks-tls"}
+
+// formats are the writers of manifests.
+var formats = map[string]func(*Plan, Mesh) (string, error){
+	"istio": (*Plan).Istio, "envoy-gateway": (*Plan).EnvoyGateway, "contour": (*Plan).Contour,
+}
+
+func TestMeshes(t *testing.T) {
+	named := slices.DeleteFunc(slices.Clone(many), func(e policy.EndpointInfo) bool { return e.Name == "everywhere" }) // Contour wants hosts
+	for i := range named {
+		named[i].Hosts = slices.DeleteFunc(slices.Clone(named[i].Hosts), func(h string) bool { return h == "::1" })
+	}
+	for name, format := range formats {
+		t.Run(name, func(t *testing.T) {
+			got, err := format(meshPlan(t, meshed(t, named)), mesh)
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden(t, filepath.Join("..", "mesh", name), got)
+			for _, want := range []string{"failOpen: false", "maxRequestBytes: 26214400", "8s", "# No route: nowhere."} {
+				if !strings.Contains(got, want) {
+					t.Errorf("no %q", want)
+				}
+			}
+			docs := yaml.NewDecoder(strings.NewReader(got))
+			seen := make(map[string]bool)
+			for {
+				var doc struct {
+					APIVersion string `yaml:"apiVersion"`
+					Kind       string
+					Metadata   struct{ Name, Namespace string }
+					Spec       map[string]any
+				}
+				err := docs.Decode(&doc)
+				if errors.Is(err, io.EOF) {
+					break
+				}
+				id := doc.Kind + " " + doc.Metadata.Namespace + "/" + doc.Metadata.Name
+				if err != nil || doc.APIVersion == "" || doc.Metadata.Name == "" || len(doc.Spec) == 0 || seen[id] {
+					t.Errorf("%s (error %v): not whole, or there twice", id, err)
+				}
+				seen[id] = true
+			}
+			if len(seen) < 4 {
+				t.Errorf("%d objects, want 4 and more", len(seen))
+			}
+		})
+	}
+}
+
+func TestMeshesRefuse(t *testing.T) {
+	byName, addressed := one, one
+	byName.Hosts = []string{"hooks.example.com"}
+	addressed.Hosts = []string{"10.0.0.1"}
+	spoofed := byName
+	spoofed.ClientHeader = "x-hookauthz-client-ip"
+	twin := byName
+	twin.Name, twin.Paths = "git_hub", []string{"/x"}
+	other := byName
+	other.Name, other.Paths = "git-hub", []string{"/y"}
+	all := []string{"istio", "envoy-gateway", "contour"}
+	for _, tt := range []struct {
+		name    string
+		formats []string
+		change  func(*Config)
+		want    string
+	}{
+		{"others that pass", all, func(c *Config) { c.PassOthers = true }, "others can only be denied"},
+		{"an authorizer at an address", all, func(c *Config) { c.Authz = address(t, "127.0.0.1:9001") }, "127.0.0.1 is no service"},
+		{"an authorizer at a socket", all, func(c *Config) { c.Authz = address(t, "unix:/run/a.sock") }, "are services"},
+		{"proxies", all, func(c *Config) { c.XFFTrusted = prefixes("10.0.0.1/32") }, "the gateway's own settings"},
+		{"certificates", all, func(c *Config) { c.TLS = &KeyPair{"a", "b"} }, "the gateway's own settings"},
+		{"a host that is an address", all, func(c *Config) { c.Endpoints = []policy.EndpointInfo{addressed} }, "the host 10.0.0.1 is an address"},
+		{"names that become one", []string{"envoy-gateway"}, func(c *Config) { c.Endpoints = []policy.EndpointInfo{twin, other} }, "rename one"},
+		{"any host", []string{"contour"}, func(c *Config) { c.Endpoints = []policy.EndpointInfo{one} }, "want match.hosts"},
+		{"a header that nobody overwrites", []string{"contour"}, func(c *Config) { c.Endpoints = []policy.EndpointInfo{spoofed} }, "anybody could claim any address"},
+	} {
+		for _, name := range tt.formats {
+			c := meshed(t, []policy.EndpointInfo{byName})
+			if text, err := formats[name](meshPlan(t, c), mesh); err != nil || text == "" {
+				t.Fatalf("%s: unchanged: %v", name, err)
+			}
+			tt.change(&c)
+			if text, err := formats[name](meshPlan(t, c), mesh); text != "" || err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%s, %s: error %v, want one with %q and nothing written", tt.name, name, err, tt.want)
+			}
+		}
+	}
+}
+
+// What the EnvoyFilter merges is valid in a filter as Istio makes it, and says the same as a bootstrap.
+func TestIstioFilterFits(t *testing.T) {
+	p := meshPlan(t, meshed(t, many[:4]))
+	whole := p.extAuthz()
+	whole.FailureModeAllow, whole.ClearRouteCache = false, false
+	theirs := &extauthzv3.ExtAuthz{
+		Services: whole.Services, TransportApiVersion: whole.TransportApiVersion, StatusOnError: whole.StatusOnError,
+		WithRequestBody: whole.WithRequestBody, EmitFilterStateStats: true, StatPrefix: whole.StatPrefix,
+	}
+	proto.Merge(theirs, p.istioAuthz())
+	if err := check(theirs); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(whole, theirs, protocmp.Transform()); diff != "" {
+		t.Errorf("merged (-bootstrap +Istio's):\n%s", diff)
+	}
 }
 
 // Each setting that keeps a way around closed is written out, in every configuration.

@@ -47,8 +47,11 @@ var number = regexp.MustCompile(`^[0-9.][0-9a-zA-Z_.+-]*$`)
 // dotted is an IPv4 address, which is no number for its three dots.
 var dotted = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+$`)
 
+// duration is none either, for its unit.
+var duration = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?m?s$`)
+
 func quoted(s string) string {
-	if dotted.MatchString(s) || (plain.MatchString(s) && !number.MatchString(s)) {
+	if dotted.MatchString(s) || duration.MatchString(s) || (plain.MatchString(s) && !number.MatchString(s)) {
 		switch strings.ToLower(s) {
 		case "y", "n", "yes", "no", "on", "off", "true", "false", "null", ".inf", ".nan", "_", ".", "":
 		default:
@@ -173,10 +176,14 @@ func comment(b *strings.Builder, text string, indent int) {
 	}
 }
 
-// wrap breaks a text at spaces. Its own line breaks stay.
+// wrap breaks a text at spaces. Its own line breaks stay, and so do lines that are indented.
 func wrap(text string, width int) string {
 	var lines []string
 	for paragraph := range strings.SplitSeq(text, "\n") {
+		if strings.HasPrefix(paragraph, " ") {
+			lines = append(lines, paragraph)
+			continue
+		}
 		line := ""
 		for w := range strings.SplitSeq(paragraph, " ") {
 			switch {
