@@ -112,6 +112,7 @@ type faults struct {
 	replicas   [2]*stack.Stack
 	transports [2]*http.Transport
 	serial     int
+	turn       int    // the replica whose turn it is
 	read       [2]int // how much of each replica's log was read
 }
 
@@ -141,11 +142,13 @@ func (x *faults) steady(d time.Duration, paths ...string) (all []sent) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(d); time.Now().Before(end); <-tick.C {
+		x.turn = 1 - x.turn
+		replica := x.turn
 		for _, path := range paths {
 			x.serial++
 			n := x.serial
 			wait.Go(func() {
-				s := x.send(sent{path: path, body: fmt.Appendf(nil, "%d of %d", n, os.Getpid()), replica: n % 2})
+				s := x.send(sent{path: path, body: fmt.Appendf(nil, "%d of %d", n, os.Getpid()), replica: replica})
 				mu.Lock()
 				defer mu.Unlock()
 				all = append(all, s)
@@ -191,27 +194,33 @@ func only(all []sent, is func(sent) bool) []sent {
 	return slices.DeleteFunc(slices.Clone(all), func(s sent) bool { return !is(s) })
 }
 
-// p99 is the milliseconds within which 99 of 100 checks since the last call were decided, by the logs of both replicas.
-func (x *faults) p99() float64 {
+// decided is how many checks since the last call were let through without the store, and the milliseconds within which 99 of 100 were
+// decided, by the logs of both replicas.
+func (x *faults) decided() (degraded int, p99 float64) {
 	var all []float64
 	for i, r := range x.replicas {
 		text := r.Hookauthz.Log()
 		for line := range strings.Lines(text[x.read[i]:]) {
 			var record struct {
 				Message  string  `json:"msg"`
+				Decision string  `json:"decision"`
+				Degraded bool    `json:"degraded"`
 				Duration float64 `json:"duration_ms"`
 			}
 			if json.Unmarshal([]byte(line), &record) == nil && record.Message == "decision" {
 				all = append(all, record.Duration)
+				if record.Degraded && record.Decision == "allow" {
+					degraded++
+				}
 			}
 		}
 		x.read[i] = len(text)
 	}
 	if len(all) == 0 {
-		return 0
+		return degraded, 0
 	}
 	slices.Sort(all)
-	return all[(len(all)-1)*99/100]
+	return degraded, all[(len(all)-1)*99/100]
 }
 
 // metric is the value of a replica's metric.
@@ -274,7 +283,7 @@ func TestStoreFaults(t *testing.T) {
 		defer x.transports[i].CloseIdleConnections()
 	}
 	lasting := faultTime(t)
-	table := []string{"| fault | deliveries | wrong allows | valid ones answered 4xx | 503 (deny) | p99 healthy | p99 while away | limit, allowed of the most |", "|---|---|---|---|---|---|---|---|"}
+	table := []string{"| fault | deliveries | wrong allows | valid ones answered 4xx | 503 (deny) | p99 healthy | p99 while away | limit, allowed of the most | late while healthy |", "|---|---|---|---|---|---|---|---|---|"}
 	for _, f := range storeFaults() {
 		t.Run(f.name, func(t *testing.T) {
 			x.t = t
@@ -290,10 +299,10 @@ func (x *faults) run(f fault, lasting time.Duration) string {
 	t := x.t
 	x.closed()
 	x.again(x.steady(40*time.Millisecond, "/faults/local"), true) // the server knows the script from then on
-	x.p99()
+	x.decided()
 	commands := x.commands()
 	before := x.steady(lasting/2, "/faults/local", "/faults/deny")
-	healthy := x.p99()
+	_, healthy := x.decided()
 	if n := x.commands() - commands; f.name == "none" && n != len(before) {
 		t.Errorf("%d deliveries took %d commands, want one each", len(before), n)
 	}
@@ -310,13 +319,13 @@ func (x *faults) run(f fault, lasting time.Duration) string {
 			}
 		}
 	}
-	x.p99()
+	x.decided()
 	during := x.steady(lasting, "/faults/local", "/faults/deny")
 	if f.name == "scripts flushed" {
 		f.begin(x)
 		during = append(during, x.steady(lasting/4, "/faults/local", "/faults/deny")...)
 	}
-	away := x.p99()
+	_, away := x.decided()
 	all := slices.Concat(opening, during)
 	local := only(all, func(s sent) bool { return s.path == "/faults/local" })
 	x.passed("in the fault", local)
@@ -330,7 +339,15 @@ func (x *faults) run(f fault, lasting time.Duration) string {
 	if !f.loses {
 		known = append(known, before...)
 	}
-	wrong += count(x.again(known, true), allowed)
+	x.decided()
+	passed := count(x.again(known, true), allowed)
+	// On a machine that is too busy the store may miss a deadline without a fault. What is let through for that goes by onStoreFailure.
+	late, _ := x.decided()
+	late = min(late, passed)
+	wrong += passed - late
+	if late > len(known)/20 {
+		t.Errorf("%d of %d replays met a store that was late, though nothing is wrong with it", late, len(known))
+	}
 	if wrong > 0 {
 		t.Errorf("%d replays passed", wrong)
 	}
@@ -342,8 +359,8 @@ func (x *faults) run(f fault, lasting time.Duration) string {
 		t.Errorf("%d valid deliveries were answered with a 4xx", mistaken)
 	}
 	limited, most := x.limit(lasting)
-	return fmt.Sprintf("| %s | %d | %d | %d | %d | %.1f ms | %.1f ms | %d of %d |", f.name, len(before)+len(all)+len(after), wrong, mistaken, len(refused),
-		healthy, away, limited, most)
+	return fmt.Sprintf("| %s | %d | %d | %d | %d | %.1f ms | %.1f ms | %d of %d | %d |", f.name, len(before)+len(all)+len(after), wrong, mistaken, len(refused),
+		healthy, away, limited, most, late)
 }
 
 // commands is how many scripts the server has run for deliveries: all but the replicas' signs of life, each of which adds to one sorted set.

@@ -137,6 +137,7 @@ func (s *Server) Restart(more ...string) error {
 		"--daemonize", "no", "--maxmemory-policy", "noeviction", "--enable-debug-command", "local"}, s.args...)
 	s.cmd = exec.Command(s.binary, append(args, more...)...)
 	s.log = new(tail)
+	s.cmd.SysProcAttr = processAttributes()
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {
 		return err
