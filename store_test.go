@@ -3,8 +3,11 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/hookauthz/hookauthz/policy/store/redistest"
 )
 
 func TestReadPassword(t *testing.T) {
@@ -40,4 +43,27 @@ func TestStoreFlagsTakePassword(t *testing.T) {
 	if err := f.check(); err == nil {
 		t.Error("two passwords are none too many")
 	}
+}
+
+// A store that is not there at the start is asked until it is, and decides from then on.
+func TestServeWithoutItsStore(t *testing.T) {
+	server := redistest.Start(t)
+	server.Kill()
+	dir, _ := folder(t)
+	s := startServing(t, "--policies", dir, "--store", server.URL(), "--store-required=false")
+	if _, ok := s.log.find("the store does not answer: onStoreFailure decides without it"); !ok {
+		t.Error("the log does not say that the store is not there")
+	}
+	eventually(t, "the breaker opens", func() bool { return s.shows(`hookauthz_breaker_state{name="store"} 2`) })
+	if err := server.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the breaker closes", func() bool { return s.shows(`hookauthz_breaker_state{name="store"} 0`) })
+	eventually(t, "the store has a sign of life", func() bool { return server.Calls(t, "zadd") > 0 })
+}
+
+// shows says whether the metrics have this line.
+func (s *serving) shows(line string) bool {
+	_, metrics := s.get("/metrics")
+	return strings.Contains(metrics, line)
 }

@@ -308,8 +308,10 @@ func (g *Guard) Run(ctx context.Context) {
 		wait := jittered(probeEvery)
 		if g.breaker.State() == gobreaker.StateClosed {
 			if now := time.Now(); !now.Before(alive) {
-				g.sign(ctx)
 				alive = now.Add(jittered(aliveEvery))
+				if g.sign(ctx) != nil {
+					alive = now.Add(jittered(probeEvery)) // is it away?
+				}
 			}
 			if err := g.catchUp(ctx); err == nil {
 				wait = time.Until(alive)
@@ -322,9 +324,15 @@ func (g *Guard) Run(ctx context.Context) {
 	}
 }
 
-// sign gives a sign of life and learns how many others have.
-func (g *Guard) sign(ctx context.Context) {
-	_ = g.execute(ctx, aliveKey, func(ctx context.Context) error { // the breaker has noted the error
+// sign gives a sign of life and learns how many others have. A store that was not there at the start is connected to first.
+func (g *Guard) sign(ctx context.Context) error {
+	return g.execute(ctx, aliveKey, func(timely context.Context) error {
+		patient, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		if err := g.config.Shared.Connect(patient); err != nil {
+			return err
+		}
+		ctx := timely
 		n, err := g.config.Shared.Alive(ctx, aliveFor)
 		if err == nil {
 			g.replicas.Store(int64(n))

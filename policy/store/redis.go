@@ -108,7 +108,7 @@ func (r *Redis) options() rueidis.ClientOption {
 	silence := max(10*c.CallTimeout, time.Second)
 	o := rueidis.ClientOption{
 		InitAddress: c.Addresses, Username: c.Username, Password: c.Password, TLSConfig: c.TLS, SelectDB: c.Database,
-		ClientName: "hookauthz", ForceSingleClient: !c.Cluster && c.Sentinel == "", DisableCache: true, DisableRetry: true,
+		ClientName: "hookauthz", ClientSetInfo: rueidis.DisableClientSetInfo, ForceSingleClient: !c.Cluster && c.Sentinel == "", DisableCache: true, DisableRetry: true,
 		ConnWriteTimeout: silence, RingScaleEachConn: 12, PipelineMultiplex: -1, ReadBufferEachConn: 64 << 10, WriteBufferEachConn: 64 << 10,
 		ClusterOption: rueidis.ClusterOption{ShardsRefreshInterval: 5 * time.Second, MaxMovedRedirections: 4},
 		Sentinel: rueidis.SentinelOption{MasterSet: c.Sentinel, Username: c.Username, Password: c.Password, TLSConfig: c.TLS,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -242,6 +243,49 @@ func TestRedisCountsReplicas(t *testing.T) {
 		if got == 1 {
 			break
 		}
+	}
+}
+
+// The rights that docs/state.md names are enough for everything.
+func TestRedisUser(t *testing.T) {
+	page, err := os.ReadFile("../../docs/state.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rule, found := strings.Cut(string(page), "`ACL SETUSER hookauthz on >PASSWORD ")
+	rule, _, _ = strings.Cut(rule, "`")
+	if !found {
+		t.Fatal("the page names no rights")
+	}
+	s := redistest.Start(t)
+	s.Do(t, append([]string{"ACL", "SETUSER", "hookauthz", "on", ">pw"}, strings.Fields(rule)...)...)
+	r := open(t, "redis://hookauthz:pw@"+s.Address(), nil)
+	take := delivery(1)
+	take.Stream, take.Reservation = "s", time.Minute
+	take.Buckets = []policy.Bucket{{Key: key(1), Limit: rate.Limit{Count: 1, Period: time.Hour, Burst: 9}}}
+	for range 2 {
+		taken, err := r.Take(within(t, time.Second), take)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok, err := r.Settle(within(t, time.Second), time.Now(), take.Endpoint, taken.Token, false); err != nil || !ok {
+			t.Errorf("settle: %v, %v", ok, err)
+		}
+		if err := r.Release(within(t, time.Second), take); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := r.Take(within(t, time.Second), take); err != nil {
+		t.Error(err)
+	}
+	if got, err := r.Take(within(t, time.Second), take); err != nil || !got.Retry {
+		t.Errorf("got %+v, %v, want a retry", got, err)
+	}
+	if _, err := r.Alive(within(t, time.Second), time.Minute); err != nil {
+		t.Error(err)
+	}
+	if err := r.Probe(within(t, time.Second), "e"); err != nil {
+		t.Error(err)
 	}
 }
 

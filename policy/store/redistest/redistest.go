@@ -59,6 +59,7 @@ type Server struct {
 	dir    string
 	args   []string
 	cmd    *exec.Cmd
+	ended  chan struct{}
 	log    *tail
 }
 
@@ -139,9 +140,23 @@ func (s *Server) Restart(more ...string) error {
 	s.log = new(tail)
 	s.cmd.SysProcAttr = processAttributes()
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
-	if err := s.cmd.Start(); err != nil {
+	started, ended := make(chan error), make(chan struct{})
+	go func(cmd *exec.Cmd) {
+		defer close(ended)
+		// The server is killed when the thread that started it ends, so that thread must stay as long as we do.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			cmd.Wait()
+		}
+	}(s.cmd)
+	if err := <-started; err != nil {
+		s.cmd = nil
 		return err
 	}
+	s.ended = ended
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if answer, err := s.Ask("PING"); err == nil && (answer == "+PONG" || strings.HasPrefix(answer, "-")) {
 			return nil
@@ -155,7 +170,7 @@ func (s *Server) Restart(more ...string) error {
 func (s *Server) Kill() {
 	if s.cmd != nil && s.cmd.Process != nil {
 		s.cmd.Process.Kill()
-		s.cmd.Wait()
+		<-s.ended
 		s.cmd = nil
 	}
 }
