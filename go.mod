@@ -3,6 +3,7 @@ module github.com/hookauthz/hookauthz
 go 1.26.0
 
 require (
+	github.com/dunglas/httpsfv v1.1.2
 	github.com/envoyproxy/go-control-plane/envoy v1.40.0
 	github.com/fsnotify/fsnotify v1.10.1
 	github.com/gaissmai/bart v0.30.0
@@ -22,7 +23,7 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
-require github.com/redis/rueidis v1.0.79 // indirect
+require github.com/redis/rueidis v1.0.79
 
 require (
 	cel.dev/expr v0.25.3 // indirect

@@ -191,7 +191,7 @@ spec:
 		Name: "github-ci", Labels: map[string]string{"team": "ci"}, Scheme: "github", MaxBytes: 2 << 20,
 		Versions: []policy.VersionInfo{{Name: "2026-10", Env: "SECRET", Available: true}, {Name: "1", Env: "OTHER", Available: true, Revoked: true}},
 		Hosts:    []string{"hooks.example.com"}, Paths: []string{"/webhooks/github"},
-		Headers: []string{"x-hub-signature-256", "x-github-delivery", "x-github-event"},
+		Headers: []string{"x-hub-signature-256", "x-github-delivery", "x-github-event"}, ClientHeader: "x-forwarded-for",
 	}}
 	if diff := cmp.Diff(want, set.Endpoints()); diff != "" {
 		t.Errorf("endpoints (-want +got):\n%s", diff)

@@ -116,7 +116,7 @@ func TestSchemesOfThePageLoad(t *testing.T) {
 func TestEveryFieldHasAnExample(t *testing.T) {
 	all := strings.Join(fenced(schemesHead), "")
 	for _, field := range []string{"alg", "key", "strip", "normalize", "append", "decode", "hash", "sign", "sig", "in", "numbered", "split", "kv", "pick", "drop_first", "prefix", "prefix_optional", "enc",
-		"ts", "unit", "tolerance", "optional", "id", "event", "require", "header", "equals", "check", "a", "b", "if_present", "only", "certificate", "jwt", "body", "digest", "url", "issuer", "freshPerAttempt", "nonce"} {
+		"ts", "unit", "tolerance", "optional", "id", "event", "require", "header", "equals", "check", "a", "b", "if_present", "only", "certificate", "jwt", "body", "digest", "url", "issuer", "components", "freshPerAttempt", "nonce"} {
 		found := slices.ContainsFunc([]string{"\n" + field + ": ", "{" + field + ": ", ", " + field + ": "}, func(s string) bool { return strings.Contains(all, s) })
 		if !found {
 			t.Errorf("no example has %s", field)

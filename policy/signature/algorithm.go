@@ -42,6 +42,7 @@ const (
 	ed25519Signer
 	ecdsaSigner
 	rsaSigner
+	p521Signer
 )
 
 var algorithms = []algorithm{
@@ -63,6 +64,11 @@ var algorithms = []algorithm{
 	{name: "jwt-rs256", family: publicKeyFamily, hash: sha256.New, signer: rsaSigner, digest: crypto.SHA256},
 	{name: "jwt-es256", family: publicKeyFamily, hash: sha256.New, signer: ecdsaSigner},
 	{name: "jwt-eddsa", family: publicKeyFamily, size: ed25519.SignatureSize, signer: ed25519Signer},
+	{name: "http-signature-ed25519", family: publicKeyFamily, size: ed25519.SignatureSize, signer: ed25519Signer},
+	{name: "http-signature-ecdsa-p256-sha256", family: publicKeyFamily, hash: sha256.New, signer: ecdsaSigner},
+	{name: "http-signature-rsa-v1_5-sha256", family: publicKeyFamily, hash: sha256.New, signer: rsaSigner, digest: crypto.SHA256},
+	{name: "http-signature-hmac-sha256", family: hmacFamily, hash: sha256.New, size: sha256.Size},
+	{name: detachedAlgorithm, family: publicKeyFamily, hash: sha512.New, signer: p521Signer},
 	{name: "token", family: tokenFamily, hash: sha256.New},
 }
 

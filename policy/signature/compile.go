@@ -31,6 +31,8 @@ func Compile(s Spec) (*Scheme, []Fault) {
 	c.guards()
 	c.certificates()
 	c.jwt()
+	c.messageSignature()
+	c.detached()
 	if len(c.faults) == 0 {
 		c.finish()
 	}
@@ -224,7 +226,7 @@ func (c *compiler) templates() {
 	texts := s.spec.Sign
 	token := s.alg.family == tokenFamily
 	switch {
-	case jwtAlgorithms[s.alg.name] != nil:
+	case ownForm(s.alg.name):
 		return
 	case token && len(texts) > 0:
 		c.fault("sign", "a static token signs nothing", "delete sign, or write another alg")
@@ -258,7 +260,7 @@ func (c *compiler) templates() {
 func (c *compiler) signatures() {
 	s, g := c.scheme, c.scheme.spec.Sig
 	s.sig = signatures{numbered: strings.ToLower(g.Numbered), split: g.Split, kv: g.KV, pick: g.Pick, dropFirst: g.DropFirst, prefixes: g.Prefix, prefixOptional: g.PrefixOptional}
-	if len(g.In) == 0 && g.Numbered == "" {
+	if len(g.In) == 0 && g.Numbered == "" && messageAlgorithms[s.alg.name] == "" {
 		c.fault("sig.in", "the scheme does not say where the signature stands", "write sig: {in: header:X-Signature, enc: hex}")
 	}
 	for i, text := range g.In {
@@ -289,7 +291,7 @@ func (c *compiler) signatures() {
 	enc, known := encodings[g.Enc]
 	s.sig.enc = enc
 	switch {
-	case jwtAlgorithms[s.alg.name] != nil:
+	case ownForm(s.alg.name):
 		s.sig.enc = base64URLEncoding
 	case g.Enc == "" && s.alg.family == tokenFamily:
 		s.sig.enc = plainEncoding
@@ -325,7 +327,7 @@ func (c *compiler) lists(g SigSpec) {
 
 func (c *compiler) timestamps() {
 	s, ts := c.scheme, c.scheme.spec.TS
-	if jwtAlgorithms[s.alg.name] != nil {
+	if ownForm(s.alg.name) {
 		c.tokenTimes()
 		return
 	}

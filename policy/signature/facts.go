@@ -13,7 +13,7 @@ func (c *compiler) finish() {
 	s.facts.bodySigned = s.signsBody()
 	s.facts.idSigned = s.id >= 0 && s.signs(s.fields[s.id].source)
 	s.facts.eventSigned = s.event >= 0 && s.signs(s.fields[s.event].source)
-	s.facts.timestampSigned = s.jwt != nil || len(s.ts.in) > 0 && s.signs(s.fields[s.ts.in[0]].source)
+	s.facts.timestampSigned = s.ownTimes() || len(s.ts.in) > 0 && s.signs(s.fields[s.ts.in[0]].source)
 	switch {
 	case len(s.ts.in) == 0:
 	case !s.facts.timestampSigned && s.ts.tolerance > 0:
@@ -42,8 +42,13 @@ func (s *Scheme) signsBody() bool {
 	every := func(kind partKind) bool {
 		return len(s.templates) > 0 && !slices.ContainsFunc(s.templates, func(t template) bool { return !t.has(kind) })
 	}
-	if s.jwt != nil {
+	switch {
+	case s.jwt != nil:
 		return s.jwt.spec.Body != ""
+	case s.detached:
+		return true
+	case s.message != nil:
+		return slices.Contains(s.message.components, contentDigestHeader)
 	}
 	if every(bodyPart) || every(formSortedPart) || every(snsPart) { // the part of SNS refuses a body that says more than it signs
 		return true
@@ -70,6 +75,8 @@ func (s *Scheme) signsUnchecked(src source) bool {
 		switch {
 		case t.hasField(src), src.kind == claimField:
 			return false
+		case src.kind == headerField && s.message != nil:
+			return !slices.Contains(s.message.components, src.name)
 		case src.kind == queryField:
 			return !t.has(queryPart) && !t.has(querySortedPart) && !t.has(urlPart) && !t.has(urlPortPart) && !t.has(urlNoPortPart)
 		case src.kind == jsonField && t.has(snsPart):

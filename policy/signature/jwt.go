@@ -4,14 +4,12 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/sha512"
-	"encoding/asn1"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
-	"math/big"
 	"slices"
 	"strings"
 	"time"
@@ -114,7 +112,7 @@ func (c *compiler) jwt() {
 func (c *compiler) tokenTimes() {
 	s, ts := c.scheme, c.scheme.spec.TS
 	if len(ts.In) > 0 || ts.Unit != "" {
-		c.fault("ts", "a token holds its own times", "write only tolerance, and optional where a token may hold none")
+		c.fault("ts", "the times stand in the signature", "write only tolerance, and optional where a token may hold none")
 	}
 	if ts.Tolerance < 0 || ts.Tolerance > int(maxTolerance/time.Second) {
 		c.fault("ts.tolerance", fmt.Sprintf("%d is not a number of seconds up to 7 days", ts.Tolerance), "write how far clocks may differ, in seconds, such as 60")
@@ -157,7 +155,7 @@ func (v *Verification) parseJWT() Failure {
 	}
 	if v.scheme.alg.signer == ecdsaSigner {
 		var ok bool
-		if signature, ok = asn1Signature(signature); !ok {
+		if signature, ok = asn1Numbers(signature, 32); !ok {
 			return Malformed
 		}
 	}
@@ -250,16 +248,6 @@ func (v *Verification) readClaims(payload []byte) Failure {
 		}
 	}
 	return None
-}
-
-// asn1Signature is the ASN.1 form of an ECDSA signature over P-256 that is written as two numbers (RFC 7518, section 3.4).
-func asn1Signature(raw []byte) ([]byte, bool) {
-	const size = 32
-	if len(raw) != 2*size {
-		return nil, false
-	}
-	der, err := asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(raw[:size]), new(big.Int).SetBytes(raw[size:])})
-	return der, err == nil
 }
 
 // claimsHold says whether the digests that the token's claims hold are those of this delivery.

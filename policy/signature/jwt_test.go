@@ -219,7 +219,7 @@ func TestTokenFaults(t *testing.T) {
 		{"sign", func(s *Spec) { s.Sign = []string{"{body}"} }, "sign: a token says itself what it signs"},
 		{"encoding", func(s *Spec) { s.Sig.Enc = "hex" }, "sig: a token is of one form"},
 		{"digest", func(s *Spec) { s.JWT.Digest = "md5" }, `jwt.digest: no digest is written as "md5"`},
-		{"place of the time", func(s *Spec) { s.TS.In = []string{"header:x"} }, "ts: a token holds its own times"},
+		{"place of the time", func(s *Spec) { s.TS.In = []string{"header:x"} }, "ts: the times stand in the signature"},
 		{"tolerance", func(s *Spec) { s.TS.Tolerance = -1 }, "ts.tolerance: -1 is not a number of seconds"},
 		{"claims of a MAC", func(s *Spec) { s.Alg, s.Sign, s.Sig.Enc = "hmac-sha256", []string{"{body}"}, "hex" }, "jwt: the algorithm hmac-sha256 has no claims"},
 		{"a claim of a MAC", func(s *Spec) {

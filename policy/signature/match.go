@@ -104,7 +104,7 @@ func (v *Verification) feed(h hash.Hash, t template, k *Key) {
 // checksHold says whether the texts that must be equal are. They are compared once, after a match.
 func (v *Verification) checksHold() bool {
 	if v.checks == notTried {
-		v.checks = progressOf(!slices.ContainsFunc(v.scheme.checks, func(k check) bool { return !v.holds(&k) }) && (v.scheme.jwt == nil || v.claimsHold()))
+		v.checks = progressOf(!slices.ContainsFunc(v.scheme.checks, func(k check) bool { return !v.holds(&k) }) && (v.scheme.jwt == nil || v.claimsHold()) && v.digestsHold())
 	}
 	return v.checks == done
 }

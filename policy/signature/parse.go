@@ -28,8 +28,13 @@ func (v *Verification) parse() Failure {
 			return Malformed
 		}
 	}
-	if v.scheme.jwt != nil {
+	switch {
+	case v.scheme.jwt != nil:
 		return v.parseJWT()
+	case v.scheme.message != nil:
+		return v.parseMessage()
+	case v.scheme.detached:
+		return v.parseDetached()
 	}
 	if f := v.findSignatures(); f != None {
 		return f

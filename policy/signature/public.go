@@ -88,7 +88,7 @@ func (s *Scheme) derKey(der []byte) (crypto.PublicKey, error) {
 	case ed25519.PublicKey:
 		fits = s.alg.signer == ed25519Signer
 	case *ecdsa.PublicKey:
-		fits = s.alg.signer == ecdsaSigner && key.Curve == elliptic.P256()
+		fits = s.alg.signer == ecdsaSigner && key.Curve == elliptic.P256() || s.alg.signer == p521Signer && key.Curve == elliptic.P521()
 	case *rsa.PublicKey:
 		fits = s.alg.signer == rsaSigner
 		if fits && key.N.BitLen() < minRSABits {

@@ -56,6 +56,8 @@ func (v *Verification) appendPart(dst []byte, p *part) ([]byte, bool) {
 				dst = append(dst, f.value...)
 			}
 		}
+	case messagePart:
+		return append(dst, v.base...), true
 	case snsPart:
 		ok = v.readSNS()
 		dst = v.sns.appendSigned(dst)

@@ -32,7 +32,9 @@ type Scheme struct {
 	certificates   *certificates // nil: the key does not come from a certificate
 	certificateURL int           // slot of its URL
 	parameters     Parameters
-	jwt            *token // nil: the signature does not stand in a token
+	jwt            *token            // nil: the signature does not stand in a token
+	message        *messageSignature // nil: it is no HTTP Message Signature
+	detached       bool              // the signature is a detached JWS
 }
 
 // field is one text that a scheme reads.
@@ -92,7 +94,7 @@ type check struct {
 func (s *Scheme) Name() string { return s.name }
 
 // HasTimestamp says whether the sender gives a time of sending.
-func (s *Scheme) HasTimestamp() bool { return len(s.ts.in) > 0 || s.jwt != nil }
+func (s *Scheme) HasTimestamp() bool { return len(s.ts.in) > 0 || s.ownTimes() }
 
 // Tolerance is how far the timestamp may be from now, either way; 0 where the sender documents none.
 func (s *Scheme) Tolerance() time.Duration { return s.ts.tolerance }

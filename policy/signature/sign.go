@@ -25,8 +25,11 @@ func (s *Scheme) Sign(k *Key, d Delivery, at time.Time, id string) (Delivery, er
 		return Delivery{}, err
 	}
 	sign := g.sign
-	if s.jwt != nil {
+	switch {
+	case s.jwt != nil:
 		sign = g.signJWT
+	case s.message != nil:
+		sign = g.signMessage
 	}
 	if err := sign(k); err != nil {
 		return Delivery{}, err

@@ -72,6 +72,8 @@ type Spec struct {
 	Require []RequireSpec `yaml:"require"`
 	Check   []CheckSpec   `yaml:"check"`
 	JWT     JWTSpec       `yaml:"jwt"`
+	// Components are those that an HTTP Message Signature must cover.
+	Components []string `yaml:"components"`
 
 	// Only guards a scheme that signs part of a body, so that nothing rides along: json:PATH is a list that must have exactly one item, and
 	// the form:NAMEs together are all the fields that a form may have.

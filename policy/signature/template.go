@@ -23,6 +23,7 @@ const (
 	querySortedPart // its pairs sorted by name
 	formSortedPart  // every field of a form, sorted: name and value, equal pairs once
 	snsPart         // what Amazon SNS signs of its message; all else in the body is refused
+	messagePart     // the base of an HTTP Message Signature
 	webhookIDPart   // the sender's id of the webhook, from the policy
 )
 

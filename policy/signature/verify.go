@@ -28,6 +28,8 @@ type Verification struct {
 	stamped int // slot of the field that holds the stamp, -1 for none
 
 	claims         claims
+	base           []byte // what an HTTP Message Signature signs
+	bodyDigests    []bodyDigest
 	sns            snsMessage
 	snsBody        progress
 	certificateURL string
@@ -62,7 +64,7 @@ func (v *Verification) Reset() {
 	v.body, v.jsonBody, v.formBody, v.queryPairs, v.checks = notTried, notTried, notTried, notTried, notTried
 	v.stamp, v.stamped, v.matched = stamp{}, -1, -1
 	v.joined, v.scratch, v.scratch2 = keep(v.joined), keep(v.scratch), keep(v.scratch2)
-	v.claims = claims{}
+	v.claims, v.base, v.bodyDigests = claims{}, keep(v.base), v.bodyDigests[:0]
 	v.sns, v.snsBody, v.certificateURL, v.certified = snsMessage{}, notTried, "", nil
 	v.digests.have256, v.digests.have512 = false, false
 }
@@ -76,7 +78,7 @@ func keep(b []byte) []byte {
 
 // Timestamp is when the delivery says it was sent. A time that is not signed is not told.
 func (v *Verification) Timestamp() (t time.Time, ok bool) {
-	if v.scheme != nil && v.scheme.jwt != nil {
+	if v.scheme != nil && v.scheme.ownTimes() {
 		begin := max(v.claims.issued, v.claims.notBefore)
 		return time.Unix(begin, 0).UTC(), begin > 0
 	}
@@ -89,7 +91,7 @@ func (v *Verification) Timestamp() (t time.Time, ok bool) {
 // Fresh says whether the timestamp is within tolerance of now, either way and inclusive, compared in the timestamp's own unit. Where the
 // scheme lets the timestamp be absent, an absent one is fresh.
 func (v *Verification) Fresh(now time.Time, tolerance time.Duration) bool {
-	if v.scheme != nil && v.scheme.jwt != nil {
+	if v.scheme != nil && v.scheme.ownTimes() {
 		return v.freshClaims(now, tolerance)
 	}
 	if v.scheme == nil || v.stamped < 0 {
