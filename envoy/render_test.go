@@ -632,3 +632,19 @@ func TestStringsAreReadBack(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) { check(t, rapid.StringN(0, 30, -1).Draw(t, "string")) })
 }
+
+// What is an address is written as Envoy's API takes it, whatever the text.
+func FuzzParseAddress(f *testing.F) {
+	for _, s := range []string{"127.0.0.1:9001", "[::1]:9001", "app.svc:80", "unix:/run/a.sock", ":80", "a:b:c", "[fe80::1%eth0]:80", "\x00:1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		a, err := ParseAddress(s)
+		if err != nil {
+			return
+		}
+		if err := check(socket(a)); err != nil || (a.Path == "") == (a.Host == "") || (a.Path == "" && a.Port == 0) {
+			t.Errorf("ParseAddress(%q) = %+v, which is not valid: %v", s, a, err)
+		}
+	})
+}
