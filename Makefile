@@ -66,7 +66,7 @@ envoy: ## Write examples/envoy.yaml from its policies, and the golden files of e
 	go test -count=1 -run '^TestExampleIsUpToDate$$' . -update
 	go test -count=1 ./envoy -update
 
-bench: ## Measure the server's CPU per check
+bench: build ## Measure the server's CPU per check
 	go run ./bench
 
 fuzz: ## Fuzz every parser for a short time (FUZZTIME=10s)

@@ -51,6 +51,7 @@ type config struct {
 	server                           string
 	sizes                            []int
 	profile                          string
+	store                            string
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -63,6 +64,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.IntVar(&c.concurrency, "concurrency", 16, "checks under way at once")
 	sizes := flags.String("sizes", "2048,65536,1048576", "body sizes in bytes")
 	profile := flags.String("profile", "", "write a CPU profile of hookauthz under load to this file")
+	flags.StringVar(&c.store, "store", "", "URL of a Redis or Valkey: measure hookauthz with this shared store as well")
 	flags.StringVar(&c.server, "server", "./hookauthz", "hookauthz binary")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -106,7 +108,7 @@ func serveNoop(ctx context.Context, address string) error {
 
 const benchSecret = "a secret of the benchmark, 32 byte"
 
-// benchPolicy makes every step work: address list, signature, failures, replay memory and two limits.
+// benchPolicy makes every step work: address list, signature, failures, replay memory and a limit.
 const benchPolicy = `apiVersion: hookauthz.io/v1alpha1
 kind: WebhookPolicy
 metadata: {name: bench}
@@ -117,7 +119,6 @@ spec:
   signature: {scheme: github, secrets: [{version: "1", env: BENCH_SECRET}]}
   rateLimits:
     - {limit: 1000000/second}
-    - {name: sender, limit: 1000000/second, by: clientAddress}
   replay: {onDuplicate: tag}
 `
 
@@ -160,6 +161,15 @@ func measure(ctx context.Context, c config, stdout, stderr io.Writer) error {
 		{"no-op", noopAddress, []string{self, "-noop", noopAddress}},
 		{"hookauthz", hookAddress, []string{c.server, "serve", "--policies", dir, "--listen", hookAddress, "--admin", adminAddress, "--pprof"}},
 	}
+	if c.store != "" {
+		address, err := freeAddress()
+		if err != nil {
+			return err
+		}
+		commands = append(commands, commands[1])
+		commands[2].name, commands[2].address = "shared store", address
+		commands[2].args = []string{c.server, "serve", "--policies", dir, "--listen", address, "--admin", "off", "--store", c.store}
+	}
 	var targets []*target
 	for _, command := range commands {
 		t, err := start(ctx, command.name, command.address, c.connections, command.args)
@@ -192,17 +202,19 @@ func measure(ctx context.Context, c config, stdout, stderr io.Writer) error {
 	}
 	fmt.Fprint(stderr, "\r\033[K")
 	fmt.Fprintf(stdout, "%d rounds of %s, %d connections, %d checks at once, medians\n\n", c.rounds, c.period, c.connections, c.concurrency)
-	fmt.Fprintf(stdout, "%10s %22s %22s %16s\n", "body", "server CPU µs/check", "checks/s", "CPU ratio")
-	fmt.Fprintf(stdout, "%10s %11s %10s %11s %10s %16s\n", "", "no-op", "hookauthz", "no-op", "hookauthz", "(min-max)")
+	fmt.Fprintf(stdout, "%10s  %-14s %16s %10s   %s\n", "body", "server", "CPU µs/check", "checks/s", "CPU as a ratio to the no-op's (min-max)")
 	for _, size := range c.sizes {
-		a, b := results[fmt.Sprint("no-op", size)], results[fmt.Sprint("hookauthz", size)]
-		var ratios []float64
-		for i := range a {
-			ratios = append(ratios, b[i].cpu/a[i].cpu)
+		base := results[fmt.Sprint("no-op", size)]
+		for _, t := range targets {
+			rs := results[fmt.Sprint(t.name, size)]
+			var ratios []float64
+			for i := range rs {
+				ratios = append(ratios, rs[i].cpu/base[i].cpu)
+			}
+			slices.Sort(ratios)
+			fmt.Fprintf(stdout, "%10d  %-14s %16.1f %10.0f   %.2f (%.2f-%.2f)\n", size, t.name, median(rs, result.cpuOf), median(rs, result.rateOf),
+				ratios[len(ratios)/2], ratios[0], ratios[len(ratios)-1])
 		}
-		slices.Sort(ratios)
-		fmt.Fprintf(stdout, "%10d %11.1f %10.1f %11.0f %10.0f %6.2f (%.2f-%.2f)\n", size,
-			median(a, result.cpuOf), median(b, result.cpuOf), median(a, result.rateOf), median(b, result.rateOf), ratios[len(ratios)/2], ratios[0], ratios[len(ratios)-1])
 	}
 	return nil
 }
