@@ -194,6 +194,9 @@ func (c *compiler) match() {
 			c.fault(fmt.Sprintf("match.hosts[%d]", i), fmt.Sprintf("%q is not a host name", clip(host)), fix)
 			continue
 		}
+		if addressError == nil {
+			lower = strings.Trim(lower, "[]") // a Host header has brackets around an IPv6 address, which are no part of it
+		}
 		w.hosts = append(w.hosts, lower)
 	}
 	if len(m.Paths) == 0 && (len(m.Hosts) > 0 || len(m.Methods) > 0) {

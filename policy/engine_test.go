@@ -224,6 +224,7 @@ func TestSelection(t *testing.T) {
 		"suffix":        `hosts: ["*.example.com"], paths: [/x/*]`,
 		"suffix-longer": `hosts: ["*.b.example.com"], paths: [/x/*]`,
 		"any":           `paths: [/x/*, /only]`,
+		"address":       `hosts: ["[2001:db8::1]", 192.0.2.1], paths: [/address]`,
 	} {
 		fmt.Fprintf(&b, "---\napiVersion: hookauthz.io/v1alpha1\nkind: WebhookPolicy\nmetadata: {name: %s}\nspec:\n  match: {%s}\n  signature: {%s}\n", name, match, githubScheme)
 	}
@@ -243,6 +244,9 @@ func TestSelection(t *testing.T) {
 		{"", "/x/y", "any"},
 		{"a@a.example.com:1:2", "/x/y", "any"},
 		{"[::1]:443", "/x/y", "any"},
+		{"[2001:DB8::1]:443", "/address", "address"},
+		{"[2001:db8::1]", "/address", "address"},
+		{"192.0.2.1:80", "/address", "address"},
 		{"other.test", "/y", ""},
 	}
 	for _, tt := range tests {
