@@ -355,6 +355,7 @@ func (l *linter) judgeProtocol(c *clusterv3.Cluster) {
 	case o.GetAutoConfig() != nil:
 	case o.GetUseDownstreamProtocolConfig() != nil:
 		l.reportf(ruleHTTP1, l.at(o, "use_downstream_protocol_config"), "cluster %q speaks HTTP/1 where the sender does", c.GetName())
+	//lint:ignore SA1019 Envoy still reads it, so configurations have it
 	case c.GetHttp2ProtocolOptions() != nil: //nolint:staticcheck // configurations in use have it
 	default:
 		l.reportf(ruleHTTP1, l.at(c), "cluster %q speaks HTTP/1", c.GetName())
@@ -363,6 +364,7 @@ func (l *linter) judgeProtocol(c *clusterv3.Cluster) {
 
 func (l *linter) keepalive(c *clusterv3.Cluster) bool {
 	o := l.httpOptions(c)
+	//lint:ignore SA1019 Envoy still reads it, so configurations have it
 	for _, h := range []*corev3.Http2ProtocolOptions{o.GetExplicitHttpConfig().GetHttp2ProtocolOptions(), o.GetAutoConfig().GetHttp2ProtocolOptions(), c.GetHttp2ProtocolOptions()} { //nolint:staticcheck // see above
 		if h.GetConnectionKeepalive() != nil {
 			return true

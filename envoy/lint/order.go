@@ -143,6 +143,7 @@ func seesRequests(m *luav3.Lua) bool {
 	for _, s := range m.GetSourceCodes() {
 		sources = append(sources, s)
 	}
+	//lint:ignore SA1019 Envoy still reads it, so configurations have it
 	texts := m.GetInlineCode() //nolint:staticcheck // configurations in use have it
 	for _, s := range sources {
 		if s == nil {

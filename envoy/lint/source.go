@@ -2,8 +2,6 @@ package lint
 
 import (
 	"errors"
-	"fmt"
-	"strings"
 
 	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -235,13 +233,4 @@ func (l *linter) version() (major, minor, patch uint32, at spot, ok bool) {
 		return 0, 0, 0, spot{}, false
 	}
 	return v.GetMajorNumber(), v.GetMinorNumber(), v.GetPatch(), l.at(node, "user_agent_build_version", "version"), true
-}
-
-// quoted writes names as they stand in a message.
-func quoted(names []string) string {
-	q := make([]string, len(names))
-	for i, n := range names {
-		q[i] = fmt.Sprintf("%q", n)
-	}
-	return strings.Join(q, ", ")
 }

@@ -169,6 +169,7 @@ func (l *linter) verifiesName(c *clusterv3.Cluster, u *tlsv3.UpstreamTlsContext)
 	}
 	found, known := l.validations(u.GetCommonTlsContext())
 	for _, v := range found {
+		//lint:ignore SA1019 Envoy still reads it, so configurations have it
 		if len(v.GetMatchTypedSubjectAltNames()) > 0 || len(v.GetMatchSubjectAltNames()) > 0 || pinned(v) || v.GetCustomValidatorConfig() != nil { //nolint:staticcheck // configurations in use have it
 			return true
 		}
