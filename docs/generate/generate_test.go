@@ -93,7 +93,7 @@ func TestSchemesOfThePageLoad(t *testing.T) {
 	for i, block := range blocks {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			more := ""
-			if strings.Contains(block, "{url}") || strings.Contains(block, "url: ") {
+			if strings.Contains(block, "{url}") || strings.Contains(block, "url: ") || strings.Contains(block, "@target-uri") {
 				more += "    publicURL: https://hooks.example.com/acme\n"
 			}
 			if strings.Contains(block, "{form:") {
@@ -102,6 +102,8 @@ func TestSchemesOfThePageLoad(t *testing.T) {
 			keys := "    secrets: [{version: \"1\", env: ACME_SECRET}]\n"
 			if strings.Contains(block, "{aws-sns}") {
 				keys = "    topics: [\"arn:aws:sns:eu-west-1:123456789012:orders\"]\n    tolerance: 65m\n"
+			} else if strings.Contains(block, "alg: jws-es") || strings.Contains(block, "alg: http-signature-ed") {
+				keys = "    publicKeys: [{version: \"1\", env: ACME_KEY}]\n"
 			}
 			file := "apiVersion: hookauthz.io/v1alpha1\nkind: WebhookPolicy\nmetadata: {name: acme}\nspec:\n  match: {paths: [/acme]}\n  signature:\n" + more +
 				keys + "    scheme:\n" + indent(block, "      ")
@@ -116,7 +118,8 @@ func TestSchemesOfThePageLoad(t *testing.T) {
 func TestEveryFieldHasAnExample(t *testing.T) {
 	all := strings.Join(fenced(schemesHead), "")
 	for _, field := range []string{"alg", "key", "strip", "normalize", "append", "decode", "hash", "sign", "sig", "in", "numbered", "split", "kv", "pick", "drop_first", "prefix", "prefix_optional", "enc",
-		"ts", "unit", "tolerance", "optional", "id", "event", "require", "header", "equals", "check", "a", "b", "if_present", "only", "certificate", "jwt", "body", "digest", "url", "issuer", "components", "freshPerAttempt", "nonce"} {
+		"ts", "unit", "tolerance", "optional", "id", "event", "require", "header", "equals", "check", "a", "b", "if_present", "only", "certificate", "freshPerAttempt", "nonce",
+		"jwt", "body", "url", "digest", "body_optional", "issuer", "jws", "list", "headers", "parameters", "components", "keyid", "label"} {
 		found := slices.ContainsFunc([]string{"\n" + field + ": ", "{" + field + ": ", ", " + field + ": "}, func(s string) bool { return strings.Contains(all, s) })
 		if !found {
 			t.Errorf("no example has %s", field)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	_ "embed" // for the language of schemes
 	"fmt"
 	"strings"
@@ -54,11 +55,26 @@ func signedCell(s signature.Spec, scheme *signature.Scheme) string {
 	switch {
 	case scheme.IsToken():
 		return "nothing: a static token"
+	case s.JWT.Body != "" || s.JWT.URL != "":
+		return claimsCell(s.JWT)
+	case len(s.Components) > 0:
+		return codes(s.Components, ", ")
 	case !scheme.BodySigned():
 		return lines(codes(s.Sign, " or "), "body not signed")
 	default:
 		return codes(s.Sign, " or ")
 	}
+}
+
+// claimsCell says which claims of a token are digests of what.
+func claimsCell(j signature.JWTSpec) string {
+	var claims []string
+	for _, c := range [][2]string{{"body", j.Body}, {"URL", j.URL}} {
+		if c[1] != "" {
+			claims = append(claims, c[0]+": claim "+code(c[1])+", SHA-256 in "+cmp.Or(j.Digest, "hex"))
+		}
+	}
+	return lines(claims...)
 }
 
 func signatureCell(s signature.Spec) string {
@@ -106,6 +122,16 @@ func timestampCell(s signature.Spec, scheme *signature.Scheme) string {
 		tolerance = "not signed"
 	case scheme.Tolerance() > 0:
 		tolerance = duration(scheme.Tolerance())
+	}
+	if len(s.JWT.Body+s.JWT.URL) > 0 || len(s.Components) > 0 {
+		where := "claims " + codes([]string{"exp", "nbf", "iat"}, ", ")
+		if len(s.Components) > 0 {
+			where = codes([]string{"created", "expires"}, ", ")
+		}
+		if s.TS.Optional {
+			where += " where they are there"
+		}
+		return lines(where, tolerance)
 	}
 	return lines(codes(s.TS.In, " or "), strings.TrimPrefix(text(s.TS.Unit)+", "+tolerance, ", "))
 }

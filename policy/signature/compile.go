@@ -21,18 +21,25 @@ func Compile(s Spec) (*Scheme, []Fault) {
 	c := compiler{scheme: &Scheme{spec: s, id: -1, event: -1}}
 	c.algorithm()
 	c.keySteps()
-	c.templates()
-	c.signatures()
-	c.timestamps()
+	switch c.scheme.alg.format {
+	case jwtFormat:
+		c.webToken()
+	case jwsFormat:
+		c.webSignature()
+	case httpFormat:
+		c.messageSignature()
+	default:
+		c.templates()
+		c.signatures()
+		c.timestamps()
+	}
+	c.strangers()
 	if c.scheme.id = c.optionalField("id", s.ID); c.scheme.id >= 0 {
 		c.scheme.fields[c.scheme.id].id = true
 	}
 	c.scheme.event = c.optionalField("event", s.Event)
 	c.guards()
 	c.certificates()
-	c.jwt()
-	c.messageSignature()
-	c.detached()
 	if len(c.faults) == 0 {
 		c.finish()
 	}
@@ -59,15 +66,28 @@ func (c *compiler) algorithm() {
 		c.scheme.alg = algorithms[at]
 		return
 	}
-	var names []string
-	for _, a := range algorithms {
-		names = append(names, a.name)
-	}
 	problem := fmt.Sprintf("no algorithm is named %q", clip(name))
 	if name == "" {
 		problem = "the scheme names no algorithm"
 	}
-	c.fault("alg", problem, "write one of "+strings.Join(names, ", "))
+	c.fault("alg", problem, algorithmFix(name))
+}
+
+// algorithmFix lists the algorithms of the format that a name begins with or, where it begins with none, the plain ones.
+func algorithmFix(name string) string {
+	f, more := plainFormat, "; or one that begins with jwt-, jws- or http-signature-"
+	for prefix, of := range map[string]format{"jwt": jwtFormat, "jws": jwsFormat, "http": httpFormat} {
+		if strings.HasPrefix(name, prefix) {
+			f, more = of, ""
+		}
+	}
+	var names []string
+	for _, a := range algorithms {
+		if a.format == f {
+			names = append(names, a.name)
+		}
+	}
+	return "write one of " + strings.Join(names, ", ") + more
 }
 
 func (c *compiler) keySteps() {
@@ -122,10 +142,12 @@ func (c *compiler) slot(path string, src source) int {
 		s.paths = append(s.paths, newJSONPath(src.name))
 	case formField:
 		c.header(contentType)
+	case claimField:
+		if s.alg.format != jwtFormat {
+			c.fault(path, fmt.Sprintf("%s is a part of a JSON Web Token, and the algorithm has none", src), sourceFix)
+		}
 	case sigField:
-		if _, position := digits(src.name); s.jwt != nil {
-			break // the parts of a token
-		} else if s.spec.Sig.Split == "" {
+		if _, position := digits(src.name); s.spec.Sig.Split == "" {
 			c.fault(path, fmt.Sprintf("%s is a part of a list, and sig has none", src), "write sig.split, and sig.kv where its parts are pairs")
 		} else if s.spec.Sig.KV == "" && !position {
 			c.fault(path, fmt.Sprintf("%s names a pair, and sig has none", src), "write sig.kv, or the position as in sig:0")
@@ -226,8 +248,6 @@ func (c *compiler) templates() {
 	texts := s.spec.Sign
 	token := s.alg.family == tokenFamily
 	switch {
-	case ownForm(s.alg.name):
-		return
 	case token && len(texts) > 0:
 		c.fault("sign", "a static token signs nothing", "delete sign, or write another alg")
 		return
@@ -260,26 +280,43 @@ func (c *compiler) templates() {
 func (c *compiler) signatures() {
 	s, g := c.scheme, c.scheme.spec.Sig
 	s.sig = signatures{numbered: strings.ToLower(g.Numbered), split: g.Split, kv: g.KV, pick: g.Pick, dropFirst: g.DropFirst, prefixes: g.Prefix, prefixOptional: g.PrefixOptional}
-	if len(g.In) == 0 && g.Numbered == "" && messageAlgorithms[s.alg.name] == "" {
+	if len(g.In) == 0 && g.Numbered == "" {
 		c.fault("sig.in", "the scheme does not say where the signature stands", "write sig: {in: header:X-Signature, enc: hex}")
 	}
-	for i, text := range g.In {
-		path := "sig.in"
-		if len(g.In) > 1 {
-			path = index(path, i)
-		}
-		if strings.HasPrefix(text, "sig:") {
-			c.fault(path, "the signature cannot be a part of itself", "write header:NAME, json:PATH, form:NAME or query:NAME")
-			continue
-		}
-		if slot, ok := c.field(path, text); ok {
-			s.sig.in = append(s.sig.in, slot)
-		}
-	}
+	c.places(g.In)
 	if g.Numbered != "" && !headerName(g.Numbered) {
 		c.fault("sig.numbered", fmt.Sprintf("%q is not the beginning of a header's name", clip(g.Numbered)), "write X-Signature- for X-Signature-1, X-Signature-2 and so on")
 	}
 	c.lists(g)
+	c.prefixes(g)
+	enc, known := encodings[g.Enc]
+	s.sig.enc = enc
+	switch {
+	case g.Enc == "" && s.alg.family == tokenFamily:
+		s.sig.enc = plainEncoding
+	case !known:
+		c.fault("sig.enc", fmt.Sprintf("no encoding is named %q", clip(g.Enc)), "write hex, base64 or base64url")
+	}
+}
+
+// places compiles the sources of which the first that is there holds the signature.
+func (c *compiler) places(in []string) {
+	for i, text := range in {
+		path := "sig.in"
+		if len(in) > 1 {
+			path = index(path, i)
+		}
+		if strings.HasPrefix(text, "sig:") || strings.HasPrefix(text, "claim:") {
+			c.fault(path, "the signature cannot be a part of itself", "write header:NAME, json:PATH, form:NAME or query:NAME")
+			continue
+		}
+		if slot, ok := c.field(path, text); ok {
+			c.scheme.sig.in = append(c.scheme.sig.in, slot)
+		}
+	}
+}
+
+func (c *compiler) prefixes(g SigSpec) {
 	for i, prefix := range g.Prefix {
 		if prefix == "" {
 			c.fault(index("sig.prefix", i), "an empty prefix means nothing", "delete it")
@@ -287,16 +324,6 @@ func (c *compiler) signatures() {
 	}
 	if g.PrefixOptional && len(g.Prefix) == 0 {
 		c.fault("sig.prefix_optional", "there is no prefix", "delete prefix_optional, or write sig.prefix")
-	}
-	enc, known := encodings[g.Enc]
-	s.sig.enc = enc
-	switch {
-	case ownForm(s.alg.name):
-		s.sig.enc = base64URLEncoding
-	case g.Enc == "" && s.alg.family == tokenFamily:
-		s.sig.enc = plainEncoding
-	case !known:
-		c.fault("sig.enc", fmt.Sprintf("no encoding is named %q", clip(g.Enc)), "write hex, base64 or base64url")
 	}
 }
 
@@ -327,21 +354,13 @@ func (c *compiler) lists(g SigSpec) {
 
 func (c *compiler) timestamps() {
 	s, ts := c.scheme, c.scheme.spec.TS
-	if ownForm(s.alg.name) {
-		c.tokenTimes()
-		return
-	}
 	if len(ts.In) == 0 {
 		if ts.Unit != "" || ts.Tolerance != 0 || ts.Optional {
 			c.fault("ts.in", "the scheme does not say where the timestamp stands", "write ts: {in: header:X-Timestamp, unit: s}")
 		}
 		return
 	}
-	s.ts.optional = ts.Optional
-	s.ts.tolerance = time.Duration(ts.Tolerance) * time.Second
-	if ts.Tolerance < 0 || ts.Tolerance > int(maxTolerance/time.Second) {
-		c.fault("ts.tolerance", fmt.Sprintf("%d is not a number of seconds up to 7 days", ts.Tolerance), "write how old a delivery may be, in seconds, such as 300")
-	}
+	c.tolerance(ts)
 	const unitFix = "write s, ms, rfc3339, httpdate or strptime:FORMAT"
 	if format, custom := strings.CutPrefix(ts.Unit, "strptime:"); custom {
 		layout, ok := strptimeLayout(format)
@@ -364,6 +383,14 @@ func (c *compiler) timestamps() {
 		f := &s.fields[slot]
 		f.timestamp = true
 		s.ts.in = append(s.ts.in, slot)
+	}
+}
+
+func (c *compiler) tolerance(ts TimestampSpec) {
+	c.scheme.ts.optional = ts.Optional
+	c.scheme.ts.tolerance = time.Duration(ts.Tolerance) * time.Second
+	if ts.Tolerance < 0 || ts.Tolerance > int(maxTolerance/time.Second) {
+		c.fault("ts.tolerance", fmt.Sprintf("%d is not a number of seconds up to 7 days", ts.Tolerance), "write how old a delivery may be, in seconds, such as 300")
 	}
 }
 

@@ -10,10 +10,14 @@ type facts struct {
 // finish derives the facts of a scheme without faults.
 func (c *compiler) finish() {
 	s := c.scheme
+	if s.ts.carried {
+		c.finishCarried()
+		return
+	}
 	s.facts.bodySigned = s.signsBody()
 	s.facts.idSigned = s.id >= 0 && s.signs(s.fields[s.id].source)
 	s.facts.eventSigned = s.event >= 0 && s.signs(s.fields[s.event].source)
-	s.facts.timestampSigned = s.ownTimes() || len(s.ts.in) > 0 && s.signs(s.fields[s.ts.in[0]].source)
+	s.facts.timestampSigned = len(s.ts.in) > 0 && s.signs(s.fields[s.ts.in[0]].source)
 	switch {
 	case len(s.ts.in) == 0:
 	case !s.facts.timestampSigned && s.ts.tolerance > 0:
@@ -42,14 +46,6 @@ func (s *Scheme) signsBody() bool {
 	every := func(kind partKind) bool {
 		return len(s.templates) > 0 && !slices.ContainsFunc(s.templates, func(t template) bool { return !t.has(kind) })
 	}
-	switch {
-	case s.jwt != nil:
-		return s.jwt.spec.Body != ""
-	case s.detached:
-		return true
-	case s.message != nil:
-		return slices.Contains(s.message.components, contentDigestHeader)
-	}
 	if every(bodyPart) || every(formSortedPart) || every(snsPart) { // the part of SNS refuses a body that says more than it signs
 		return true
 	}
@@ -71,12 +67,13 @@ func (s *Scheme) signs(src source) bool {
 
 // signsUnchecked leaves out what is signed as a part of the body.
 func (s *Scheme) signsUnchecked(src source) bool {
+	if src.kind == headerField && slices.Contains(s.jws.required, src.name) {
+		return true
+	}
 	return len(s.templates) > 0 && !slices.ContainsFunc(s.templates, func(t template) bool {
 		switch {
-		case t.hasField(src), src.kind == claimField:
+		case t.hasField(src):
 			return false
-		case src.kind == headerField && s.message != nil:
-			return !slices.Contains(s.message.components, src.name)
 		case src.kind == queryField:
 			return !t.has(queryPart) && !t.has(querySortedPart) && !t.has(urlPart) && !t.has(urlPortPart) && !t.has(urlNoPortPart)
 		case src.kind == jsonField && t.has(snsPart):

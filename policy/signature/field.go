@@ -76,6 +76,8 @@ func (v *Verification) readField(f *field) fieldValue {
 		case value.state == jsonText:
 			return fieldValue{value.text, stateOf(value.text)}
 		}
+	case claimField:
+		return v.token.claim(f.source.name)
 	case formField:
 		if !v.readForm() {
 			return fieldValue{state: unfit}

@@ -1,119 +1,138 @@
 package signature
 
 import (
-	"encoding/asn1"
-	"encoding/base64"
-	"math/big"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
-	"time"
 )
 
-// A detached JWS (RFC 7515, appendix F) as TrueLayer makes it, version 2: the token's header names the headers that are signed, and what is
-// signed is the request line, those headers and the body.
-// See https://github.com/TrueLayer/truelayer-signing/blob/main/request-signing-v2.md.
-const (
-	detachedAlgorithm = "jws-es512"
-	detachedTime      = "x-tl-webhook-timestamp"
-)
-
-// detached compiles a scheme of a detached JWS.
-func (c *compiler) detached() {
-	s := c.scheme
-	if s.alg.name != detachedAlgorithm {
-		return
-	}
-	if len(s.spec.Sign) > 0 {
-		c.fault("sign", "the token says itself what it signs", "delete sign")
-	}
-	if g := s.spec.Sig; g.Split != "" || g.KV != "" || g.Enc != "" || g.DropFirst || g.Numbered != "" || len(g.Prefix) > 0 {
-		c.fault("sig", "a token is of one form", "write only in")
-	}
-	s.detached = true
-	c.header(detachedTime)
-	s.templates = []template{{{kind: messagePart}}}
+// jwsHeaders says how a JOSE header names headers that are signed.
+type jwsHeaders struct {
+	list       string   // the parameter that lists them, "" for none
+	required   []string // that it must list, in lower case
+	parameters map[string]string
 }
 
-// parseDetached reads the token and makes what it signs: everything before crypto.
+// webSignature compiles a scheme whose signature is a JSON Web Signature without its payload, which the templates make anew.
+func (c *compiler) webSignature() {
+	s, j := c.scheme, c.scheme.spec.JWS
+	c.carrier()
+	s.jws = jwsHeaders{list: j.List, parameters: maps.Clone(j.Parameters)}
+	for i, name := range j.Headers {
+		lower := strings.ToLower(name)
+		if !headerName(name) || slices.Contains(s.jws.required, lower) {
+			c.fault(index("jws.headers", i), fmt.Sprintf("%q is not the name of a header, or occurs twice", clip(name)), "write the name of a header, once")
+			continue
+		}
+		s.jws.required = append(s.jws.required, lower)
+		c.header(lower)
+	}
+	if len(j.Headers) > 0 && j.List == "" {
+		c.fault("jws.list", "no parameter lists the signed headers", "write jws.list: NAME, or name the headers in sign")
+	}
+	for _, name := range slices.Sorted(maps.Keys(j.Parameters)) {
+		if j.Parameters[name] == "" || slices.Contains([]string{"alg", "kid", "crit", "b64", j.List}, name) {
+			c.fault("jws.parameters."+name, "it cannot be pinned here", "write a parameter of the sender's own and its text; alg and sig.keyid pin the others")
+		}
+	}
+	c.templates()
+	c.timestamps()
+	for i, t := range s.templates {
+		if t.has(jwsHeadersPart) != (j.List != "") {
+			c.fault(index("sign", i), "jws.list and {jws.headers} go together", "write {jws.headers} where the sender puts the headers that jws.list names, or delete both")
+		}
+	}
+}
+
+// parseDetached reads a detached signature, whose payload must be left out, and the headers that it lists.
 func (v *Verification) parseDetached() Failure {
-	if f := v.findTexts(); f != None {
-		return f
-	}
-	text := v.texts[0]
-	if text == "" {
-		return Missing
-	}
-	parts := strings.SplitN(text, ".", 4)
-	if len(v.texts) != 1 || len(text) > maxToken || len(parts) != 3 || parts[1] != "" {
-		return Malformed
-	}
-	header, ok1 := rawURL(parts[0])
-	signature, ok2 := rawURL(parts[2])
-	if !ok1 || !ok2 {
-		return Malformed
-	}
-	paths := []jsonPath{{"alg"}, {"tl_version"}, {"tl_headers"}, {"crit"}, {"b64"}}
-	values := make([]jsonValue, len(paths))
-	if !scanJSON(header, paths, values) || slices.ContainsFunc(values, func(j jsonValue) bool { return j.duplicate }) ||
-		values[0].text != "ES512" || values[1].text != "2" || values[3].state != jsonAbsent || values[4].state != jsonAbsent {
-		return Malformed
-	}
-	payload, f := v.detachedPayload(values[2].text)
+	text, f := v.carriedText()
 	if f != None {
 		return f
 	}
-	der, ok := asn1Numbers(signature, 66)
-	if !ok {
+	header, signature, detached := strings.Cut(text, "..")
+	if !detached || !v.readJOSE(header, signature) {
 		return Malformed
 	}
-	v.base = append(v.base[:0], parts[0]...)
-	v.base = append(v.base, '.')
-	v.base = base64.RawURLEncoding.AppendEncode(v.base, payload)
-	v.decoded = append(v.decoded, der...)
-	v.ends = append(v.ends, len(v.decoded))
-	return None
-}
-
-// detachedPayload is the request line, the named headers and the body. The time of sending must be among the headers.
-func (v *Verification) detachedPayload(names string) ([]byte, Failure) {
-	path, _, _ := strings.Cut(v.delivery.Path, "?")
-	payload := append(v.scratch2[:0], v.delivery.Method...)
-	payload = append(payload, ' ')
-	payload = append(payload, strings.TrimRight(path, "/")...)
-	payload = append(payload, '\n')
-	var seen []string
-	for _, name := range strings.Split(names, ",") {
-		lower := strings.ToLower(name)
-		values := v.all(lower)
-		if !headerName(name) || slices.Contains(seen, lower) || len(seen) == maxComponents || len(values) != 1 || v.delivery.Merged && strings.ContainsAny(values[0], "!,") {
-			return nil, Malformed
+	for name, want := range v.scheme.jws.parameters {
+		if got, ok := findText(v.token.header, name); !ok || got != want {
+			return Malformed
 		}
-		seen = append(seen, lower)
-		payload = append(payload, name...)
-		payload = append(payload, ": "...)
-		payload = append(payload, values[0]...)
-		payload = append(payload, '\n')
 	}
-	if !slices.Contains(seen, detachedTime) {
-		return nil, TimestampMissing
+	if f := v.readTimestamp(); f != None {
+		return f
 	}
-	at, err := time.Parse(time.RFC3339, v.all(detachedTime)[0])
-	if err != nil {
-		return nil, TimestampMalformed
+	if !v.readListed() {
+		return Malformed
 	}
-	v.claims.issued, v.claims.hasOther, v.claims.valid = at.Unix(), true, true
-	for _, segment := range v.delivery.Body {
-		payload = append(payload, segment...)
+	for _, name := range v.scheme.jws.required {
+		if !v.lists(name) && slices.ContainsFunc(v.scheme.ts.in, func(slot int) bool { return v.scheme.fields[slot].source.name == name }) {
+			return TimestampMissing // what stands in its header proves nothing
+		} else if !v.lists(name) {
+			return Malformed
+		}
 	}
-	v.scratch2 = payload
-	return payload, None
+	return v.readSigned()
 }
 
-// asn1Numbers is the ASN.1 form of an ECDSA signature that is written as two numbers of a size (RFC 7518, section 3.4).
-func asn1Numbers(raw []byte, size int) ([]byte, bool) {
-	if len(raw) != 2*size {
-		return nil, false
+// readListed reads the headers that the JOSE header lists. It is signed as a whole, so that the list cannot be changed; a value holds no
+// line break, so that none can pass for another.
+func (v *Verification) readListed() bool {
+	j := &v.scheme.jws
+	if j.list == "" {
+		return true
 	}
-	der, err := asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(raw[:size]), new(big.Int).SetBytes(raw[size:])})
-	return der, err == nil
+	if find(v.token.header, j.list) != nil {
+		list, ok := findText(v.token.header, j.list)
+		if !ok {
+			return false
+		}
+		for name := range strings.SplitSeq(list, ",") {
+			lower := strings.ToLower(name)
+			value, single := v.line(lower)
+			switch {
+			case list == "": // none
+				continue
+			case !headerName(name) || !single || len(v.token.listed) == maxMembers:
+				return false
+			case v.lists(name):
+				return false
+			}
+			v.token.listed = append(v.token.listed, Header{Name: name, Value: value})
+		}
+	}
+	return true
+}
+
+// lists says whether a header is among those that the JOSE header lists.
+func (v *Verification) lists(name string) bool {
+	return slices.ContainsFunc(v.token.listed, func(h Header) bool { return strings.EqualFold(h.Name, name) })
+}
+
+// line is the value of a header that is there once and stays on its line.
+func (v *Verification) line(name string) (value string, single bool) {
+	for _, h := range v.delivery.Headers {
+		if h.Name == name {
+			if single {
+				return "", false
+			}
+			value, single = strings.Trim(h.Value, " \t"), true
+		}
+	}
+	if strings.ContainsAny(value, "\r\n") || v.delivery.Merged && strings.IndexByte(value, '!') >= 0 {
+		return "", false
+	}
+	return value, single
+}
+
+// appendListed appends the headers that the JOSE header lists.
+func (v *Verification) appendListed(dst []byte) []byte {
+	for _, h := range v.token.listed {
+		dst = append(dst, h.Name...)
+		dst = append(dst, ": "...)
+		dst = append(dst, h.Value...)
+		dst = append(dst, '\n')
+	}
+	return dst
 }

@@ -107,7 +107,7 @@ func TestDetachedHeaders(t *testing.T) {
 	tests := []struct{ name, header, lines, want string }{
 		{"good", `{"alg":"ES512","tl_version":"2","tl_headers":"X-Tl-Webhook-Timestamp"}`, line, "match"},
 		{"other casing", `{"alg":"ES512","tl_version":"2","tl_headers":"x-tl-webhook-timestamp"}`, strings.ToLower(line[:22]) + line[22:], "match"},
-		{"no headers", `{"alg":"ES512","tl_version":"2"}`, "", Malformed.String()},
+		{"no headers", `{"alg":"ES512","tl_version":"2"}`, "", TimestampMissing.String()},
 		{"without the time", `{"alg":"ES512","tl_version":"2","tl_headers":"Content-Type"}`, "Content-Type: application/json\n", TimestampMissing.String()},
 		{"header twice", `{"alg":"ES512","tl_version":"2","tl_headers":"X-Tl-Webhook-Timestamp,x-tl-webhook-timestamp"}`, line + line, Malformed.String()},
 		{"header that is not there", `{"alg":"ES512","tl_version":"2","tl_headers":"X-Tl-Webhook-Timestamp,X-Gone"}`, line + "X-Gone: \n", Malformed.String()},

@@ -19,7 +19,7 @@ import (
 // Key is a secret or public key prepared for one scheme. It may be used by many goroutines at once.
 type Key struct {
 	family family
-	// material is the secret of a plain hash, which stands in its template, or a static token.
+	// material is the secret itself: of a plain hash, which stands in its template, a static token, or a MAC that a format carries.
 	material []byte
 	// token is the SHA-256 of a static token.
 	token [sha256.Size]byte
@@ -96,8 +96,9 @@ func (s *Scheme) NewKey(secret []byte) (*Key, error) {
 		k.material = key
 		k.macs.New = func() any { return s.alg.hash() }
 	default:
-		if s.jwt != nil {
+		if s.alg.format != plainFormat {
 			k.material = key
+			break
 		}
 		k.macs.New = func() any { return hmac.New(s.alg.hash, key) }
 	}

@@ -22,6 +22,9 @@ func (v *Verification) Matches(k *Key) bool {
 	if v.scheme == nil || k == nil || k.family != v.scheme.alg.family || len(v.ends) == 0 {
 		return false
 	}
+	if v.scheme.alg.format != plainFormat {
+		return v.matchesCarried(k)
+	}
 	switch v.scheme.alg.family {
 	case tokenFamily:
 		return v.anyCandidate(k.token[:]) && v.checksHold()
@@ -62,10 +65,8 @@ func (v *Verification) sum(k *Key, template int) *keyedSum {
 	}
 	v.sums = append(v.sums, keyedSum{key: k, template: template})
 	s := &v.sums[len(v.sums)-1]
-	if v.scheme.jwt != nil {
-		h := k.jwtHash(v.claims.alg)
-		v.feed(h, v.scheme.templates[template], k)
-		s.size = len(h.Sum(s.sum[:0]))
+	if v.scheme.alg.format != plainFormat {
+		s.size = copy(s.sum[:], v.carriedMAC(k, template))
 		return s
 	}
 	h := k.hash()
@@ -104,7 +105,7 @@ func (v *Verification) feed(h hash.Hash, t template, k *Key) {
 // checksHold says whether the texts that must be equal are. They are compared once, after a match.
 func (v *Verification) checksHold() bool {
 	if v.checks == notTried {
-		v.checks = progressOf(!slices.ContainsFunc(v.scheme.checks, func(k check) bool { return !v.holds(&k) }) && (v.scheme.jwt == nil || v.claimsHold()) && v.digestsHold())
+		v.checks = progressOf(v.digestsHold() && !slices.ContainsFunc(v.scheme.checks, func(k check) bool { return !v.holds(&k) }))
 	}
 	return v.checks == done
 }

@@ -28,13 +28,13 @@ func (v *Verification) parse() Failure {
 			return Malformed
 		}
 	}
-	switch {
-	case v.scheme.jwt != nil:
-		return v.parseJWT()
-	case v.scheme.message != nil:
-		return v.parseMessage()
-	case v.scheme.detached:
+	switch v.scheme.alg.format {
+	case jwtFormat:
+		return v.parseToken()
+	case jwsFormat:
 		return v.parseDetached()
+	case httpFormat:
+		return v.parseMessageSignature()
 	}
 	if f := v.findSignatures(); f != None {
 		return f

@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
@@ -18,8 +17,11 @@ import (
 // minRSABits is the shortest RSA key that is taken: some senders still sign with 1024 bits.
 const minRSABits = 1024
 
-// NewPublicKey prepares a public key: PEM, base64 of a DER SubjectPublicKeyInfo, or the raw key in the encoding that the scheme names. The
-// error says what is wrong without quoting the key.
+// minCarriedRSABits is the shortest RSA key that RFC 7518, section 3.3, allows; RFC 9421 takes over its algorithms.
+const minCarriedRSABits = 2048
+
+// NewPublicKey prepares a public key: PEM, base64 of a DER SubjectPublicKeyInfo, or the raw key in the encoding that the scheme names; for
+// a token or signature with a format also a JSON Web Key. The error says what is wrong without quoting the key.
 func (s *Scheme) NewPublicKey(text []byte) (*Key, error) {
 	if s.NeedsCertificate() {
 		return nil, fmt.Errorf("the scheme %s is verified with the certificate that the delivery names", s.shown())
@@ -45,6 +47,13 @@ func (s *Scheme) publicKey(text []byte) (crypto.PublicKey, error) {
 		}
 		return s.derKey(block.Bytes)
 	}
+	if text[0] == '{' && s.alg.format != plainFormat {
+		key, err := parseJWK(text)
+		if err != nil {
+			return nil, err
+		}
+		return s.fitting(key)
+	}
 	if raw, err := s.keySteps.apply(text); err == nil {
 		if key := s.rawKey(raw); key != nil {
 			return key, nil
@@ -60,7 +69,7 @@ func (s *Scheme) publicKey(text []byte) (crypto.PublicKey, error) {
 	return s.derKey(der)
 }
 
-// rawKey takes a key without an envelope: 32 bytes of Ed25519, a point of P-256.
+// rawKey takes a key without an envelope: 32 bytes of Ed25519, a point of the algorithm's curve.
 func (s *Scheme) rawKey(raw []byte) crypto.PublicKey {
 	switch s.alg.signer {
 	case ed25519Signer:
@@ -68,7 +77,7 @@ func (s *Scheme) rawKey(raw []byte) crypto.PublicKey {
 			return ed25519.PublicKey(raw)
 		}
 	case ecdsaSigner:
-		if key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), raw); err == nil {
+		if key, err := ecdsa.ParseUncompressedPublicKey(s.alg.curve, raw); err == nil {
 			return key
 		}
 	}
@@ -83,16 +92,25 @@ func (s *Scheme) derKey(der []byte) (crypto.PublicKey, error) {
 			return nil, fmt.Errorf("the public key is neither PEM nor base64 DER nor a raw key of %s", s.alg.name)
 		}
 	}
+	return s.fitting(key)
+}
+
+// fitting gives a key that is one of the algorithm.
+func (s *Scheme) fitting(key crypto.PublicKey) (crypto.PublicKey, error) {
 	fits := false
 	switch key := key.(type) {
 	case ed25519.PublicKey:
 		fits = s.alg.signer == ed25519Signer
 	case *ecdsa.PublicKey:
-		fits = s.alg.signer == ecdsaSigner && key.Curve == elliptic.P256() || s.alg.signer == p521Signer && key.Curve == elliptic.P521()
+		fits = s.alg.signer == ecdsaSigner && key.Curve == s.alg.curve
 	case *rsa.PublicKey:
 		fits = s.alg.signer == rsaSigner
-		if fits && key.N.BitLen() < minRSABits {
-			return nil, fmt.Errorf("the RSA key has %d bits and at least %d are wanted", key.N.BitLen(), minRSABits)
+		least := minRSABits
+		if s.alg.format != plainFormat {
+			least = minCarriedRSABits
+		}
+		if fits && key.N.BitLen() < least {
+			return nil, fmt.Errorf("the RSA key has %d bits and at least %d are wanted", key.N.BitLen(), least)
 		}
 	}
 	if !fits {
@@ -143,6 +161,9 @@ func (v *Verification) message(t template) []byte {
 
 // messageSum is the SHA-256 of what a template stands for.
 func (v *Verification) messageSum(template int) (sum [sha256.Size]byte) {
+	if v.scheme.alg.format != plainFormat {
+		return sha256.Sum256([]byte(v.carriedMessages()[template]))
+	}
 	h := sha256.New()
 	v.feed(h, v.scheme.templates[template], nil)
 	h.Sum(sum[:0])

@@ -43,6 +43,11 @@ func (v *Verification) appendPart(dst []byte, p *part) ([]byte, bool) {
 	case pathPart:
 		path, _, _ := strings.Cut(v.delivery.Path, "?")
 		dst = append(dst, path...)
+	case pathNoSlashPart:
+		path, _, _ := strings.Cut(v.delivery.Path, "?")
+		dst = append(dst, strings.TrimRight(path, "/")...)
+	case jwsHeadersPart:
+		dst = v.appendListed(dst)
 	case queryPart:
 		dst = append(dst, v.queryText()...)
 	case querySortedPart:
@@ -56,8 +61,6 @@ func (v *Verification) appendPart(dst []byte, p *part) ([]byte, bool) {
 				dst = append(dst, f.value...)
 			}
 		}
-	case messagePart:
-		return append(dst, v.base...), true
 	case snsPart:
 		ok = v.readSNS()
 		dst = v.sns.appendSigned(dst)

@@ -23,6 +23,11 @@ type Scheme struct {
 	checks    []check
 	only      []source
 
+	jwt        jwtClaims
+	jws        jwsHeaders
+	components components
+	keyID      string // that the signature must name, "" for any
+
 	keySteps keySteps
 	// needsForm says that the fields of a form are wanted before the signature can be checked; needsQuery likewise.
 	needsForm, needsQuery bool
@@ -32,9 +37,6 @@ type Scheme struct {
 	certificates   *certificates // nil: the key does not come from a certificate
 	certificateURL int           // slot of its URL
 	parameters     Parameters
-	jwt            *token            // nil: the signature does not stand in a token
-	message        *messageSignature // nil: it is no HTTP Message Signature
-	detached       bool              // the signature is a detached JWS
 }
 
 // field is one text that a scheme reads.
@@ -76,6 +78,8 @@ type timestamps struct {
 	layout    string // of a custom unit, as the package time has it
 	tolerance time.Duration
 	optional  bool
+	// carried says that the token or the HTTP Message Signature holds the time itself.
+	carried bool
 }
 
 // guard is a header that must have a constant value.
@@ -94,7 +98,7 @@ type check struct {
 func (s *Scheme) Name() string { return s.name }
 
 // HasTimestamp says whether the sender gives a time of sending.
-func (s *Scheme) HasTimestamp() bool { return len(s.ts.in) > 0 || s.ownTimes() }
+func (s *Scheme) HasTimestamp() bool { return len(s.ts.in) > 0 || s.ts.carried }
 
 // Tolerance is how far the timestamp may be from now, either way; 0 where the sender documents none.
 func (s *Scheme) Tolerance() time.Duration { return s.ts.tolerance }

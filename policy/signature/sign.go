@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // Sign gives d as a valid delivery sent at the given moment: with the signature, the timestamp, the id and whatever else is signed, each
@@ -24,14 +26,7 @@ func (s *Scheme) Sign(k *Key, d Delivery, at time.Time, id string) (Delivery, er
 	if err := g.fields(); err != nil {
 		return Delivery{}, err
 	}
-	sign := g.sign
-	switch {
-	case s.jwt != nil:
-		sign = g.signJWT
-	case s.message != nil:
-		sign = g.signMessage
-	}
-	if err := sign(k); err != nil {
+	if err := g.sign(k); err != nil {
 		return Delivery{}, err
 	}
 	var v Verification
@@ -163,6 +158,9 @@ func (g *signing) part() string {
 // sign puts the signature where the scheme has it.
 func (g *signing) sign(k *Key) error {
 	s := g.scheme
+	if s.alg.format != plainFormat {
+		return g.carry(func(m jwt.SigningMethod, message string) ([]byte, error) { return m.Sign(message, k.material) })
+	}
 	v := g.view()
 	var parts []string // the list that the signature is a part of
 	for slot, f := range s.fields {

@@ -71,8 +71,11 @@ type Spec struct {
 	Event   string        `yaml:"event"`
 	Require []RequireSpec `yaml:"require"`
 	Check   []CheckSpec   `yaml:"check"`
-	JWT     JWTSpec       `yaml:"jwt"`
-	// Components are those that an HTTP Message Signature must cover.
+
+	// JWT says what the claims of a token mean, JWS what a detached signature covers beside its template, and Components what an HTTP
+	// Message Signature must cover. Each goes with the algorithms of its name.
+	JWT        JWTSpec  `yaml:"jwt"`
+	JWS        JWSSpec  `yaml:"jws"`
 	Components []string `yaml:"components"`
 
 	// Only guards a scheme that signs part of a body, so that nothing rides along: json:PATH is a list that must have exactly one item, and
@@ -109,9 +112,35 @@ type SigSpec struct {
 	Prefix         []string `yaml:"prefix"`
 	PrefixOptional bool     `yaml:"prefix_optional"`
 	Enc            string   `yaml:"enc"`
+	// KeyID is the id that a JOSE header (kid) or an HTTP Message Signature (keyid) must give its key. "": any or none.
+	KeyID string `yaml:"keyid"`
+	// Label and Tag tell one of several HTTP Message Signatures. Without a label there must be one alone.
+	Label string `yaml:"label"`
+	Tag   string `yaml:"tag"`
 }
 
-// TimestampSpec says where the timestamp stands. Tolerance is in seconds, 0 where the sender documents none.
+// JWTSpec says which claims of a token are digests of the delivery, and who issues it.
+type JWTSpec struct {
+	Body string `yaml:"body"` // claim with the digest of the body
+	URL  string `yaml:"url"`  // claim with the digest of the URL: publicURL with the query of the request
+	// Digest is how they, each a SHA-256, are written: hex (the default), base64 or base64url.
+	Digest string `yaml:"digest" doc:"How the digests, each a SHA-256, are written: hex (the default), base64 or base64url."`
+	// BodyOptional says that the sender leaves the claim out where the body is empty.
+	BodyOptional bool   `yaml:"body_optional"`
+	Issuer       string `yaml:"issuer"` // what iss must be; "": any
+}
+
+// JWSSpec says how the JOSE header of a detached signature names headers that are signed.
+type JWSSpec struct {
+	// List is the parameter that lists them, parted by commas, and Headers are those that it must list. {jws.headers} stands for them.
+	List    string   `yaml:"list"`
+	Headers []string `yaml:"headers"`
+	// Parameters are texts that the JOSE header must hold.
+	Parameters map[string]string `yaml:"parameters"`
+}
+
+// TimestampSpec says where the timestamp stands. Tolerance is in seconds, 0 where the sender documents none. A token and an HTTP Message
+// Signature hold theirs, so that only Tolerance and Optional are given.
 type TimestampSpec struct {
 	In        []string `yaml:"in"`
 	Unit      string   `yaml:"unit"`

@@ -16,7 +16,7 @@ const (
 	jsonField              // json:a.b.0
 	formField              // form:name
 	queryField             // query:name
-	claimField             // claim:name, of a token
+	claimField             // claim:name, of a JSON Web Token
 )
 
 // String writes the source as a scheme does.

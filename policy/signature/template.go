@@ -19,17 +19,18 @@ const (
 	urlNoPortPart   // the same without a port
 	urlNoQueryPart  // the public URL alone
 	pathPart        // the request's path without its query
+	pathNoSlashPart // the same without a slash at its end
+	jwsHeadersPart  // the headers that a JOSE header lists, each as "Name: value" on a line of its own
 	queryPart       // the request's query as received
 	querySortedPart // its pairs sorted by name
 	formSortedPart  // every field of a form, sorted: name and value, equal pairs once
 	snsPart         // what Amazon SNS signs of its message; all else in the body is refused
-	messagePart     // the base of an HTTP Message Signature
 	webhookIDPart   // the sender's id of the webhook, from the policy
 )
 
 var partNames = map[string]partKind{
 	"body": bodyPart, "secret": secretPart, "method": methodPart, "url": urlPart, "url.port": urlPortPart, "url.noport": urlNoPortPart,
-	"url.noquery": urlNoQueryPart, "path": pathPart, "query": queryPart, "query.sorted": querySortedPart, "form.sorted": formSortedPart,
+	"url.noquery": urlNoQueryPart, "path": pathPart, "path.noslash": pathNoSlashPart, "jws.headers": jwsHeadersPart, "query": queryPart, "query.sorted": querySortedPart, "form.sorted": formSortedPart,
 	"aws-sns": snsPart, "webhookID": webhookIDPart,
 }
 

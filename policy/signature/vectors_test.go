@@ -141,7 +141,7 @@ func (x *vector) verdict() []string {
 		return []string{verdictValid}
 	}
 	switch x.Reject {
-	case "timestamp_out_of_tolerance":
+	case "timestamp_out_of_tolerance", "nbf", "exp":
 		return []string{verdictStale}
 	case "missing_timestamp":
 		return []string{TimestampMissing.String()}
@@ -155,8 +155,6 @@ func (x *vector) verdict() []string {
 		return []string{Malformed.String()}
 	case "check_failed":
 		return []string{verdictMismatch}
-	case "nbf", "exp":
-		return []string{verdictStale}
 	default:
 		return []string{verdictMismatch, Malformed.String()} // a signature that cannot be decoded is told apart from a wrong one
 	}
@@ -185,9 +183,10 @@ func TestVectors(t *testing.T) {
 				name += "/merged"
 			}
 			t.Run(name, func(t *testing.T) {
-				s, ok := Preset(strings.TrimPrefix(x.Preset, "custom:"))
+				name := strings.TrimPrefix(x.Preset, "custom:")
+				s, ok := Preset(name)
 				if !ok {
-					t.Fatalf("there is no preset %q", x.Preset)
+					t.Fatalf("there is no preset %q", name)
 				}
 				if x.AgeCheck != nil && !*x.AgeCheck {
 					spec := s.Spec()

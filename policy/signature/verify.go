@@ -3,6 +3,8 @@ package signature
 import (
 	"crypto/rsa"
 	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // Verification is the state of one verification. The zero value is ready. It may be used again and again, which spares memory, by one
@@ -27,9 +29,6 @@ type Verification struct {
 	stamp   stamp
 	stamped int // slot of the field that holds the stamp, -1 for none
 
-	claims         claims
-	base           []byte // what an HTTP Message Signature signs
-	bodyDigests    []bodyDigest
 	sns            snsMessage
 	snsBody        progress
 	certificateURL string
@@ -39,6 +38,12 @@ type Verification struct {
 	matched int // the template that matched, -1 for none
 	sums    []keyedSum
 	checks  progress
+
+	token    token
+	messages messageSignature
+	method   jwt.SigningMethod // of a signature that a format carries
+	signed   []string          // what it signs, by template
+	lifetime lifetime          // of a format that holds its own time
 
 	joined            []byte // a body of several segments
 	scratch, scratch2 []byte
@@ -63,8 +68,10 @@ func (v *Verification) Reset() {
 	v.texts, v.candidates, v.decoded, v.ends, v.sums = v.texts[:0], v.candidates[:0], v.decoded[:0], v.ends[:0], v.sums[:0]
 	v.body, v.jsonBody, v.formBody, v.queryPairs, v.checks = notTried, notTried, notTried, notTried, notTried
 	v.stamp, v.stamped, v.matched = stamp{}, -1, -1
+	v.token.reset()
+	clear(v.signed)
+	v.messages, v.method, v.signed, v.lifetime = messageSignature{}, nil, v.signed[:0], lifetime{}
 	v.joined, v.scratch, v.scratch2 = keep(v.joined), keep(v.scratch), keep(v.scratch2)
-	v.claims, v.base, v.bodyDigests = claims{}, keep(v.base), v.bodyDigests[:0]
 	v.sns, v.snsBody, v.certificateURL, v.certified = snsMessage{}, notTried, "", nil
 	v.digests.have256, v.digests.have512 = false, false
 }
@@ -78,10 +85,6 @@ func keep(b []byte) []byte {
 
 // Timestamp is when the delivery says it was sent. A time that is not signed is not told.
 func (v *Verification) Timestamp() (t time.Time, ok bool) {
-	if v.scheme != nil && v.scheme.ownTimes() {
-		begin := max(v.claims.issued, v.claims.notBefore)
-		return time.Unix(begin, 0).UTC(), begin > 0
-	}
 	if v.scheme == nil || v.stamped < 0 {
 		return time.Time{}, false
 	}
@@ -91,11 +94,11 @@ func (v *Verification) Timestamp() (t time.Time, ok bool) {
 // Fresh says whether the timestamp is within tolerance of now, either way and inclusive, compared in the timestamp's own unit. Where the
 // scheme lets the timestamp be absent, an absent one is fresh.
 func (v *Verification) Fresh(now time.Time, tolerance time.Duration) bool {
-	if v.scheme != nil && v.scheme.ownTimes() {
-		return v.freshClaims(now, tolerance)
-	}
 	if v.scheme == nil || v.stamped < 0 {
 		return v.scheme != nil && v.scheme.ts.optional
+	}
+	if v.scheme.ts.carried {
+		return v.lifetime.fresh(now, tolerance)
 	}
 	return v.stamp.fresh(now, tolerance)
 }
