@@ -12,6 +12,6 @@ func newEnvoy(p process) *cobra.Command {
 		Args:  takes(0, 0, "the name of a command: 'hookauthz envoy --help' lists them"),
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newEnvoyRender(p))
+	c.AddCommand(newEnvoyRender(p), newEnvoyLint(p))
 	return c
 }

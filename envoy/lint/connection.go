@@ -32,7 +32,7 @@ func (l *linter) judgeManager(c *chain) {
 		l.report(ruleMergeSlashes, l.at(h, "merge_slashes"), "adjacent slashes are merged")
 	}
 	common := h.GetCommonHttpProtocolOptions()
-	if common.GetHeadersWithUnderscoresAction() == corev3.HttpProtocolOptions_ALLOW {
+	if common.GetHeadersWithUnderscoresAction() == corev3.HttpProtocolOptions_ALLOW && !l.policies.underscores() {
 		l.report(ruleUnderscores, l.at(h, "common_http_protocol_options", "headers_with_underscores_action"), "headers with underscores pass")
 	}
 	if h.GetHttpProtocolOptions().GetAllowChunkedLength() {

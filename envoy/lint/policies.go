@@ -42,6 +42,11 @@ func (p policyFacts) usesClientHeader(endpoints []policy.EndpointInfo) bool {
 	return slices.ContainsFunc(endpoints, func(e policy.EndpointInfo) bool { return e.ClientHeader == clientHeader })
 }
 
+// underscores says whether a scheme reads a header whose name has an underscore, so that such headers must pass.
+func (p policyFacts) underscores() bool {
+	return slices.ContainsFunc(p.headers, func(name string) bool { return strings.Contains(name, "_") })
+}
+
 // endpointsOf are the policies that decide on some ways.
 func (l *linter) endpointsOf(ways []*way) []policy.EndpointInfo {
 	seen := make(map[string]bool)
