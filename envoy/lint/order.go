@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -287,16 +288,16 @@ func (l *linter) judgeEarly(c *chain) {
 
 func (l *linter) mutations(list []*mutationv3.HeaderMutation, by string) []headerChange {
 	var changes []headerChange
-	removed := make(map[string]bool)
+	removed := func(name string) bool {
+		return slices.ContainsFunc(changes, func(h headerChange) bool { return h.set == nil && h.concerns(name) })
+	}
 	for _, m := range list {
 		switch {
 		case m.GetAppend() != nil:
 			name := optionName(m.GetAppend())
-			changes = append(changes, headerChange{name: name, set: m.GetAppend(), after: removed[name], at: l.at(m, "append"), by: by})
+			changes = append(changes, headerChange{name: name, set: m.GetAppend(), after: removed(name), at: l.at(m, "append"), by: by})
 		case m.GetRemove() != "":
-			name := strings.ToLower(m.GetRemove())
-			removed[name] = true
-			changes = append(changes, headerChange{name: name, at: l.at(m, "remove"), by: by})
+			changes = append(changes, headerChange{name: strings.ToLower(m.GetRemove()), at: l.at(m, "remove"), by: by})
 		case m.GetRemoveOnMatch() != nil:
 			matcher := m.GetRemoveOnMatch().GetKeyMatcher()
 			changes = append(changes, headerChange{matcher: func(s string) bool { return matches(matcher, s) }, at: l.at(m, "remove_on_match"), by: by})
