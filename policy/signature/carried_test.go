@@ -1,6 +1,7 @@
 package signature
 
 import (
+	"encoding/base64"
 	"slices"
 	"strings"
 	"testing"
@@ -105,6 +106,25 @@ func TestCarriedFacts(t *testing.T) {
 		got := facts{s.BodySigned(), s.HasTimestamp(), s.TimestampSigned(), s.NeedsURL(), s.IDSigned(), s.EventSigned(), strings.Join(s.Headers(), " ")}
 		if got != tt.want {
 			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestListedHeaders says that what a scheme asks for must be listed: what merely stands in the delivery is not signed.
+func TestListedHeaders(t *testing.T) {
+	s := compile(t, detachedSpec(func(s *Spec) { s.JWS.Headers = []string{"X-Time", "X-Tenant"} }))
+	k := key(t, s, "secret")
+	raw := base64.RawURLEncoding
+	for list, want := range map[string]string{"X-Time,X-Tenant": verdictValid, "x-tenant,x-time": verdictValid, "X-Time": Malformed.String(), "X-Tenant": TimestampMissing.String()} {
+		head := raw.EncodeToString([]byte(`{"alg":"HS256","version":"2","list":"` + list + `"}`))
+		message := "POST\n"
+		for name := range strings.SplitSeq(list, ",") {
+			message += name + ": " + map[string]string{"x-time": "1767225600", "x-tenant": "a"}[strings.ToLower(name)] + "\n"
+		}
+		signature := raw.EncodeToString(mac(head + "." + raw.EncodeToString([]byte(message+body))))
+		d := &Delivery{Method: "POST", Headers: headers("x-time: 1767225600", "x-tenant: a", "x-jws: "+head+".."+signature), Body: [][]byte{[]byte(body)}}
+		if got := decide(s, d, []*Key{k}, &moment, 300*time.Second); got != want {
+			t.Errorf("%s: %s, want %s", list, got, want)
 		}
 	}
 }

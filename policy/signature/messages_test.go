@@ -2,10 +2,13 @@ package signature
 
 import (
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/base64"
+	"fmt"
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -138,6 +141,11 @@ func contentDigest(body string) string {
 	return "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"
 }
 
+func sha512Digest(body string) string {
+	sum := sha512.Sum512([]byte(body))
+	return "sha-512=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"
+}
+
 // signedMessage signs any parameters over any digest header, however wrong they are.
 func signedMessage(params, digest string) *Delivery {
 	base := "\"@method\": POST\n\"@target-uri\": https://hooks.example.com" + messageTarget + "\n\"content-digest\": " + digest + "\n\"@signature-params\": " + params
@@ -160,6 +168,10 @@ func TestMessageSignatureTable(t *testing.T) {
 	}
 	add := func(name, value string) func(*Delivery) {
 		return func(d *Delivery) { d.Headers = append(d.Headers, Header{name, value}) }
+	}
+	manyComponents := ""
+	for i := range maxMembers {
+		manyComponents += fmt.Sprintf(`"x-%d" `, i)
 	}
 	tests := []struct {
 		name   string
@@ -211,6 +223,11 @@ func TestMessageSignatureTable(t *testing.T) {
 		{name: "header that is absent", params: replace(`"@method"`, `"date" "@method"`), want: Malformed.String()},
 		{name: "header twice", params: replace(`"@method"`, `"date" "@method"`), change: func(d *Delivery) { add("date", "a")(d); add("date", "b")(d) }, want: Malformed.String()},
 		{name: "header with a line break", params: replace(`"@method"`, `"date" "@method"`), change: add("date", "a\nb"), want: Malformed.String()},
+		{name: "too many components", params: replace(`"@method"`, manyComponents+`"@method"`), change: func(d *Delivery) {
+			for i := range maxMembers {
+				add("x-"+strconv.Itoa(i), "a")(d)
+			}
+		}, want: Malformed.String()},
 		{name: "another method", change: func(d *Delivery) { d.Method = "PUT" }, want: verdictMismatch},
 		{name: "another query", change: func(d *Delivery) { d.Path = "/hooks?a=2" }, want: verdictMismatch},
 		{name: "another URL", change: func(d *Delivery) { d.PublicURL = "https://other.example/hooks" }, want: verdictMismatch},
@@ -219,6 +236,8 @@ func TestMessageSignatureTable(t *testing.T) {
 		{name: "body in segments", change: func(d *Delivery) { d.Body = [][]byte{[]byte(body[:3]), []byte(body[3:])} }, want: verdictValid},
 		{name: "digest of another body", digest: contentDigest("x"), want: verdictMismatch},
 		{name: "one digest of two wrong", digest: contentDigest(body) + ", sha-512=:" + base64.StdEncoding.EncodeToString(make([]byte, 64)) + ":", want: verdictMismatch},
+		{name: "the other digest of two wrong", digest: contentDigest("x") + ", " + sha512Digest(body), want: verdictMismatch},
+		{name: "two right digests", digest: contentDigest(body) + ", " + sha512Digest(body), want: verdictValid},
 		{name: "unknown digest beside", digest: "md5=:AAAA:, " + contentDigest(body), want: verdictValid},
 		{name: "unknown digest alone", digest: "md5=:AAAA:", want: Malformed.String()},
 		{name: "digest of SHA-1 alone", digest: "sha=:AAAA:", want: Malformed.String()},
@@ -242,6 +261,8 @@ func TestMessageSignatureTable(t *testing.T) {
 			add(inputHeader, "sig2="+messageParams)(d)
 			add(signatureHeader, "sig2=:AAAA:")(d)
 		}, want: verdictValid},
+		{name: "input without a signature beside", change: add(inputHeader, "sig2="+messageParams), want: Malformed.String()},
+		{name: "signature without an input beside", change: add(signatureHeader, "sig2=:AAAA:"), want: Malformed.String()},
 		{name: "label that is not there", spec: func(s *Spec) { s.Sig.Label = "sig2" }, want: Malformed.String()},
 		{name: "signature that is a text", change: set(signatureHeader, `sig1="AAAA"`), want: Malformed.String()},
 		{name: "signature with a parameter", change: func(d *Delivery) { d.Headers[2].Value += ";a=1" }, want: Malformed.String()},
