@@ -17,10 +17,10 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// Caps on what is read, so that no file can exhaust the process. A configuration of ten thousand routes stays far below.
+// Caps on what is read, so that no small file can exhaust the process.
 const (
 	maxDepth = 100
-	maxNodes = 5_000_000 // after alias expansion
+	maxGain  = 500_000 // nodes that a file may gain by its aliases; one of ten thousand routes stays below
 )
 
 var (
@@ -121,7 +121,8 @@ type decoder struct {
 	spots  map[proto.Message]spot
 	// inner holds the message within each Any; those of types that are not known have none.
 	inner map[*anypb.Any]proto.Message
-	nodes int
+	// nodes counts what was visited, most what may be.
+	nodes, most int
 	// unread counts values that Envoy would not take.
 	unread int
 	err    error
@@ -129,8 +130,18 @@ type decoder struct {
 
 // open decodes one message.
 func (d *decoder) open(n *yaml.Node, m proto.Message, path string) error {
+	d.nodes, d.most = 0, 2*size(n)+maxGain
 	d.message(spot{d.source, nil, n, path}, m.ProtoReflect(), 0)
 	return d.err
+}
+
+// size is the number of nodes of a tree as it is written.
+func size(n *yaml.Node) int {
+	total := 1
+	for _, inner := range n.Content {
+		total += size(inner)
+	}
+	return total
 }
 
 // visit counts a node; false: no further.
@@ -140,7 +151,7 @@ func (d *decoder) visit(depth int) bool {
 	case d.err != nil:
 	case depth > maxDepth:
 		d.err = errTooDeep
-	case d.nodes > maxNodes:
+	case d.nodes > d.most:
 		d.err = errTooLarge
 	}
 	return d.err == nil
