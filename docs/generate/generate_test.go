@@ -10,12 +10,22 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hookauthz/hookauthz/envoy/lint"
 	"github.com/hookauthz/hookauthz/policy"
 	"github.com/hookauthz/hookauthz/policy/signature"
 )
 
+func allPages(t *testing.T) map[string]string {
+	t.Helper()
+	all, err := pages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
 func TestPagesAreUpToDate(t *testing.T) {
-	for name, want := range pages() {
+	for name, want := range allPages(t) {
 		got, err := os.ReadFile(filepath.Join("..", name))
 		if err != nil {
 			t.Fatal(err)
@@ -30,7 +40,7 @@ func TestPagesAreUpToDate(t *testing.T) {
 func columns(row string) int { return strings.Count(row, "|") - strings.Count(row, `\|`) - 1 }
 
 func TestTablesAreWhole(t *testing.T) {
-	for name, page := range pages() {
+	for name, page := range allPages(t) {
 		wide := 0
 		for i, line := range strings.Split(page, "\n") {
 			if !strings.HasPrefix(line, "|") {
@@ -49,6 +59,7 @@ func TestTablesAreWhole(t *testing.T) {
 		"presets":    {strings.Count(schemesPage()[len(schemesHead):], "\n| `"), len(signature.Presets())},
 		"handshakes": {strings.Count(handshakesPage(), "\n| `"), len(signature.AllHandshakes())},
 		"lists":      {strings.Count(listsPage(), "\n| `"), len(policy.ShippedLists())},
+		"rules":      {strings.Count(allPages(t)["lint.md"], "\n| `HA"), len(lint.Rules())},
 	} {
 		if c.rows != c.want || c.want == 0 {
 			t.Errorf("%d rows of %s, want %d", c.rows, what, c.want)

@@ -1,4 +1,5 @@
-// Generate writes the pages of docs that are made from data: schemes.md, handshakes.md and lists.md. Run it at the root of the module.
+// Generate writes the pages of docs that are made from data: schemes.md, handshakes.md, lists.md and
+// lint.md. Run it at the root of the module.
 package main
 
 import (
@@ -16,7 +17,11 @@ func main() {
 
 // write writes every page into an existing folder.
 func write(dir string) error {
-	for name, text := range pages() {
+	all, err := pages()
+	if err != nil {
+		return err
+	}
+	for name, text := range all {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			return fmt.Errorf("writing a page: %w", err)
 		}
@@ -25,10 +30,15 @@ func write(dir string) error {
 }
 
 // pages are the generated pages by file name.
-func pages() map[string]string {
+func pages() (map[string]string, error) {
+	rules, err := lintPage()
+	if err != nil {
+		return nil, err
+	}
 	return map[string]string{
 		"schemes.md":    schemesPage(),
 		"handshakes.md": handshakesPage(),
 		"lists.md":      listsPage(),
-	}
+		"lint.md":       rules,
+	}, nil
 }

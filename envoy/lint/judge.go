@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -123,20 +124,19 @@ func (l *linter) judgeVersion() {
 	l.reportf(ruleVersion, at, "this is Envoy %d.%d.%d", major, minor, patch)
 }
 
-// guardKeys are runtime keys whose default protects the Check or the path.
+// guardKeys are runtime keys of Envoy 1.40 whose default protects what a Check relies on: paths, lengths, headers and bodies.
 var guardKeys = []string{
 	"envoy.reloadable_features.http_reject_path_with_fragment",
+	"envoy.reloadable_features.strip_dotdot_segments_with_parameters",
+	"envoy.reloadable_features.strip_path_parameters_per_segment",
 	"envoy.reloadable_features.filter_manager_forward_added_data_on_continue",
-	"envoy.reloadable_features.http1_reject_underscore_headers",
-	"envoy.reloadable_features.sanitize_te",
-	"envoy.reloadable_features.strip_path_parameters",
-	"envoy.reloadable_features.early_upgrade_data_rejected",
-	"envoy.reloadable_features.ext_authz_http_send_original_xff",
-	"envoy.reloadable_features.http1_balsa_disallow_lone_cr_in_chunk_extension",
-	"envoy.reloadable_features.http_reject_upgrade_with_body",
-	"envoy.reloadable_features.validate_connect",
-	"envoy.reloadable_features.validate_upstream_headers",
-	"envoy.uhv.allow_non_compliant_characters_in_path",
+	"envoy.reloadable_features.http_pause_generic_upgrade_request_body",
+	"envoy.reloadable_features.strict_chunk_parsing",
+	"envoy.reloadable_features.http2_reject_frames_after_end_stream",
+	"envoy.reloadable_features.http2_discard_host_header",
+	"envoy.reloadable_features.match_headers_individually",
+	"envoy.reloadable_features.rbac_match_headers_individually",
+	"envoy.reloadable_features.rbac_respect_ignore_path_parameters",
 }
 
 // runtimeKey is one key that a static layer of the runtime sets.
@@ -191,12 +191,8 @@ func (l *linter) changeable() bool {
 
 func (l *linter) judgeRuntime() {
 	for _, k := range l.runtimeKeys() {
-		off := k.value == "false" || k.value == "0"
-		for _, guard := range guardKeys {
-			allow := strings.Contains(guard, ".allow_")
-			if k.name == guard && off != allow {
-				l.reportf(ruleRuntimeGuard, k.at, "%s is %s", k.name, k.value)
-			}
+		if off := k.value == "false" || k.value == "0"; off && slices.Contains(guardKeys, k.name) {
+			l.reportf(ruleRuntimeGuard, k.at, "%s is %s", k.name, k.value)
 		}
 	}
 }
