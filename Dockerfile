@@ -35,6 +35,6 @@ LABEL org.opencontainers.image.title="hookauthz" \
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out/hookauthz /hookauthz
 USER 65532:65532
-EXPOSE 9001 9002
+EXPOSE 9001 9002 9003
 ENTRYPOINT ["/hookauthz"]
 CMD ["serve", "--policies", "/etc/hookauthz/policies"]

@@ -113,6 +113,7 @@ Exit codes: 0 it worked; 1 it failed or denied; 2 wrong usage.`,
 		newSchemes(p),
 		newSchema(p),
 		newEnvoy(p),
+		newStatus(p),
 		newVersion(p),
 	)
 	return root

@@ -51,9 +51,10 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code":  exitCode,
-			"chop":  chop,
-			"await": await,
+			"code":      exitCode,
+			"chop":      chop,
+			"await":     await,
+			"awaitcode": awaitCode,
 		},
 	})
 }
@@ -62,17 +63,34 @@ func TestScripts(t *testing.T) {
 func exitCode(ts *testscript.TestScript, _ bool, args []string) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	err = ts.Exec(args[1], args[2:]...)
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		ts.Fatalf("running %q: %v", args[1:], err)
-	}
-	got := 0
-	if exit != nil {
-		got = exit.ExitCode()
-	}
-	if got != want {
+	if got := codeOf(ts, args[1:]); got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// codeOf runs a program and gives its exit code.
+func codeOf(ts *testscript.TestScript, args []string) int {
+	err := ts.Exec(args[0], args[1:]...)
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	case err != nil:
+		ts.Fatalf("running %q: %v", args, err)
+	}
+	return 0
+}
+
+// awaitCode is "awaitcode N program arguments...": runs the program until it ends with this code.
+func awaitCode(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	for deadline := time.After(10 * time.Second); codeOf(ts, args[1:]) != want; {
+		select {
+		case <-deadline:
+			ts.Fatalf("no exit code %d after 10 s", want)
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 }
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
+	"github.com/hookauthz/hookauthz/extauthz/admin"
 	"github.com/hookauthz/hookauthz/policy"
 	"github.com/hookauthz/hookauthz/reload"
 )
@@ -24,6 +26,8 @@ type policies struct {
 	failure, secretFailure string
 	// The last load failed although the files may be all right.
 	unread bool
+
+	reload atomic.Pointer[admin.Reload]
 }
 
 // reloadMetrics is what a server's metrics take about its policies.
@@ -47,6 +51,9 @@ func (s *policies) start(c policy.EngineConfig) error {
 
 // secretFiles are the files to watch besides the policy files.
 func (s *policies) secretFiles() []string { return s.engine.Set().SecretFiles() }
+
+// lastReload says how the last load went.
+func (s *policies) lastReload() admin.Reload { return *s.reload.Load() }
 
 // changed brings what has changed into force. It reports false where something could not be read that may be readable soon.
 func (s *policies) changed(_ context.Context, c reload.Change) bool {
@@ -81,7 +88,9 @@ func complete(set *policy.Set) bool {
 // accepted reports a set that has come into force.
 func (s *policies) accepted(set *policy.Set) {
 	s.failure, s.unread = "", false
-	s.metrics.Reloaded(true, s.now())
+	now := s.now()
+	s.metrics.Reloaded(true, now)
+	s.reload.Store(&admin.Reload{Success: true, At: now})
 	for _, w := range set.Warnings() {
 		s.logFault(slog.LevelWarn, "policy warning", w)
 	}
@@ -90,9 +99,15 @@ func (s *policies) accepted(set *policy.Set) {
 
 // rejected reports a load that failed. Each failure is logged once, however often the same files are tried.
 func (s *policies) rejected(err error) {
-	s.metrics.Reloaded(false, s.now())
+	now := s.now()
+	s.metrics.Reloaded(false, now)
 	var faults policy.Faults
 	s.unread = !errors.As(err, &faults)
+	last := admin.Reload{At: now, Faults: faults}
+	if s.unread {
+		last.Error = err.Error()
+	}
+	s.reload.Store(&last)
 	if err.Error() == s.failure {
 		return
 	}

@@ -10,20 +10,20 @@ import (
 
 // serveFlags are the flags of serve.
 type serveFlags struct {
-	policies      policyFlags
-	listen, admin string
-	// Only this machine reaches them. Known once check has resolved the addresses.
-	listenLocal, adminLocal bool
-	store                   storeFlags
-	cacheDir                string
-	tls                     tlsFlags
-	insecureListen          bool
-	maxInflight             size
-	allowStringBody         bool
-	drain                   time.Duration
-	pprof                   bool
-	logLevel                *choice
-	logFormat               *choice
+	policies policyFlags
+	listen   string
+	// Only this machine reaches it. Known once check has resolved the address.
+	listenLocal     bool
+	admin           adminListenFlags
+	store           storeFlags
+	cacheDir        string
+	tls             tlsFlags
+	insecureListen  bool
+	maxInflight     size
+	allowStringBody bool
+	drain           time.Duration
+	logLevel        *choice
+	logFormat       *choice
 }
 
 // tlsFlags say how Envoy's connection is secured.
@@ -67,7 +67,7 @@ Decisions and events are logged to standard error, one line each.`,
 	flags.policies.add(c, false)
 	f := c.Flags()
 	f.StringVar(&flags.listen, "listen", "127.0.0.1:9001", "`address` for Envoy: host:port or unix:/path")
-	f.StringVar(&flags.admin, "admin", "127.0.0.1:9002", "`address` of metrics and health: host:port, unix:/path or off")
+	flags.admin.add(c)
 	flags.store.add(c)
 	f.StringVar(&flags.cacheDir, "cache-dir", "", "existing `folder` in which fetched address lists outlive the process")
 	f.StringVar(&flags.tls.cert, "tls-cert", "", "certificate `file` (PEM); read again when it changes")
@@ -78,7 +78,6 @@ Decisions and events are logged to standard error, one line each.`,
 	f.Var(&flags.maxInflight, "max-inflight-bytes", "memory for deliveries that are being checked; what goes beyond is refused with 503")
 	f.BoolVar(&flags.allowStringBody, "allow-string-body", false, "accept bodies that Envoy sends as text (without pack_as_bytes), where they hold no '!'")
 	f.DurationVar(&flags.drain, "drain", 10*time.Second, "how long checks in flight may take when it stops")
-	f.BoolVar(&flags.pprof, "pprof", false, "serve profiles at /debug/pprof of the admin address")
 	choose(c, flags.logLevel, "log-level", "", "least level that is logged")
 	choose(c, flags.logFormat, "log-format", "", "format of the log")
 	return c
@@ -110,13 +109,8 @@ func (f *serveFlags) check() error {
 	if f.listen, f.listenLocal, err = resolve("listen", f.listen); err != nil {
 		return err
 	}
-	if f.admin != "off" {
-		if f.admin, f.adminLocal, err = resolve("admin", f.admin); err != nil {
-			return err
-		}
-	}
-	if f.pprof && f.admin == "off" {
-		return misused("give an --admin address", "--pprof needs the admin listener, which is off")
+	if err := f.admin.check(); err != nil {
+		return err
 	}
 	if err := f.tls.check(); err != nil {
 		return err

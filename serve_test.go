@@ -19,6 +19,7 @@ import (
 	"io"
 	"io/fs"
 	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -228,7 +229,7 @@ func TestServe(t *testing.T) {
 	if got := reason(t, conn, delivery("/a", "other", "hello")); got != "signature_mismatch" {
 		t.Errorf("a forged one: %s, want signature_mismatch", got)
 	}
-	for path, want := range map[string]string{"/healthz": "ok", "/readyz": "ok", "/debug/pprof/cmdline": ""} {
+	for path, want := range map[string]string{"/healthz": "ok", "/readyz": "ok", "/debug/pprof/cmdline": "", "/api/v1/status": `"environment":"test"`} {
 		if status, body := s.get(path); status != 200 || !strings.Contains(body, want) {
 			t.Errorf("%s: %d %q, want 200 with %q", path, status, body, want)
 		}
@@ -470,6 +471,66 @@ func TestServeTLS(t *testing.T) {
 	}
 }
 
+// Off loopback the admin listener speaks TLS and asks for a token; the listener for probes does neither.
+func TestServeAdminTLS(t *testing.T) {
+	dir, _ := folder(t)
+	ca, files := newAuthority(t), t.TempDir()
+	cert, key := ca.issue(t, "hooks.example.com")
+	paths := map[string]string{"cert": cert, "key": key, "ca": ca.pem, "tokens": "operator-token-0123456789\n"}
+	for name, text := range paths {
+		paths[name] = filepath.Join(files, name)
+		put(t, paths[name], text)
+	}
+	s := startServing(t, "--policies", dir, "--admin", "0.0.0.0:0", "--metrics", "0.0.0.0:0", "--admin-tls-cert", paths["cert"],
+		"--admin-tls-key", paths["key"], "--admin-token-file", paths["tokens"], "--admin-host", "hooks.example.com")
+	record, _ := s.log.find("serving")
+	_, port, _ := net.SplitHostPort(s.admin)
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(ca.pem))
+	client := &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: pool},
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", "127.0.0.1:"+port)
+		},
+	}}
+	for _, c := range []struct {
+		path, token string
+		want        int
+	}{
+		{"/metrics", "", 401},
+		{"/metrics", "operator-token-0123456789", 200},
+		{"/api/v1/status", "operator-token-0123456789", 200},
+		{"/readyz", "", 200},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", "https://hooks.example.com:"+port+c.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.token != "" {
+			r.Header.Set("Authorization", "Bearer "+c.token)
+		}
+		response, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != c.want {
+			t.Errorf("%s with the token %q: %d, want %d", c.path, c.token, response.StatusCode, c.want)
+		}
+	}
+	if _, body := s.get("/metrics"); !strings.Contains(body, "HTTPS server") {
+		t.Errorf("in plain text: %q", body)
+	}
+	_, port, _ = net.SplitHostPort(record["metrics"].(string))
+	s.admin = "127.0.0.1:" + port
+	if status, body := s.get("/metrics"); status != 200 || !strings.Contains(body, "hookauthz_build_info") {
+		t.Errorf("the listener for probes: %d", status)
+	}
+	if status, _ := s.get("/api/v1/status"); status != 404 {
+		t.Errorf("the API of the listener for probes: %d, want 404", status)
+	}
+}
+
 // Off loopback it wants client certificates, or to be told that none are wanted.
 func TestServeFlagsOffLoopback(t *testing.T) {
 	withTLS := tlsFlags{cert: "cert", key: "key"}
@@ -489,7 +550,7 @@ func TestServeFlagsOffLoopback(t *testing.T) {
 		{name: "told so", listen: ":9001", insecure: true},
 		{name: "a name that cannot be resolved", listen: "no.such.invalid:9001", refused: true},
 	} {
-		f := serveFlags{listen: c.listen, admin: "off", store: storeFlags{url: "memory"}, drain: time.Second, maxInflight: 1 << 30, tls: c.tls, insecureListen: c.insecure}
+		f := serveFlags{listen: c.listen, admin: adminListenFlags{address: off, metrics: off}, store: storeFlags{url: "memory"}, drain: time.Second, maxInflight: 1 << 30, tls: c.tls, insecureListen: c.insecure}
 		if err := f.check(); (err != nil) != c.refused {
 			t.Errorf("%s: error %v, want refused: %t", c.name, err, c.refused)
 		}
@@ -498,8 +559,8 @@ func TestServeFlagsOffLoopback(t *testing.T) {
 
 func TestServeInsecureListenIsLogged(t *testing.T) {
 	dir, _ := folder(t)
-	s := startServing(t, "--policies", dir, "--listen", "0.0.0.0:0", "--insecure-listen", "--allow-string-body", "--pprof", "--admin", "0.0.0.0:0")
-	for _, flag := range []string{"--insecure-listen", "--allow-string-body", "--pprof"} {
+	s := startServing(t, "--policies", dir, "--listen", "0.0.0.0:0", "--insecure-listen", "--allow-string-body")
+	for _, flag := range []string{"--insecure-listen", "--allow-string-body"} {
 		eventually(t, "the log to name "+flag, func() bool { return strings.Contains(s.log.String(), flag) })
 	}
 }

@@ -30,8 +30,7 @@ type server struct {
 	certs    *fetch.Certificates
 	store    *sharedStore // nil: memory
 	envoy    net.Listener
-	admin    net.Listener // nil: off
-	config   admin.Config
+	admin    *adminListeners
 }
 
 func serve(ctx context.Context, p process, f *serveFlags) error {
@@ -95,30 +94,34 @@ func newServer(p process, f *serveFlags) (*server, error) {
 		MaxInflightBytes: int64(f.maxInflight),
 		Drain:            f.drain,
 	})
-	s.config = admin.Config{Registry: metrics.Registry, Pprof: f.pprof, Logger: logger}
 
 	if s.envoy, err = listen(f.listen); err != nil {
 		return nil, err
 	}
-	if f.admin != "off" {
-		if s.admin, err = listen(f.admin); err != nil {
-			s.envoy.Close()
-			return nil, err
-		}
+	if s.admin, err = f.admin.open(admin.Config{Registry: metrics.Registry, Status: s.status(f, build, p.now())}, logger, p.now); err != nil {
+		s.envoy.Close()
+		return nil, err
 	}
 	s.announce(f, build)
 	opened = true
 	return s, nil
 }
 
+// status says what serves, for the admin listener.
+func (s *server) status(f *serveFlags, build build, started time.Time) func() admin.Status {
+	return func() admin.Status {
+		set := s.policies.engine.Set()
+		return admin.Status{
+			Version: build.Version, Revision: set.Revision(), Webhooks: set.Len(), Started: started, Environment: f.policies.environment,
+			Store: f.store.String(), Breaker: s.store.breaker(), Reload: s.policies.lastReload(),
+		}
+	}
+}
+
 // announce logs what this server is and how it is bounded.
 func (s *server) announce(f *serveFlags, build build) {
-	adminAddress := "off"
-	if s.admin != nil {
-		adminAddress = addressOf(s.admin)
-	}
 	set, limits := s.policies.engine.Set(), s.checks.Limits()
-	s.logger.Info("serving", "version", build.Version, "listen", addressOf(s.envoy), "admin", adminAddress, "tls", f.tls.cert != "",
+	s.logger.Info("serving", "version", build.Version, "listen", addressOf(s.envoy), "admin", addressOf(s.admin.admin), "metrics", addressOf(s.admin.metrics), "tls", f.tls.cert != "",
 		"client_certificates", f.tls.clientCA != "", "environment", f.policies.environment, "store", f.store.String(),
 		"policy_revision", set.Revision(), "webhooks", set.Len(), "max_body", f.policies.maxBody.String(), "max_inflight_bytes", f.maxInflight.String(),
 		slog.Group("limits", "memory_bytes", limits.Bytes, "messages", limits.Messages, "message_bytes", limits.MessageBytes,
@@ -129,13 +132,13 @@ func (s *server) announce(f *serveFlags, build build) {
 	if f.allowStringBody {
 		s.logger.Warn("bodies that arrive as text are accepted: --allow-string-body")
 	}
-	if f.pprof && !f.adminLocal {
-		s.logger.Warn("profiles can be read by anybody who reaches the admin listener: --pprof", "admin", adminAddress)
-	}
 }
 
-// addressOf is where a listener listens, as --listen takes it.
+// addressOf is where a listener listens, as --listen takes it; a listener that is nil is off.
 func addressOf(l net.Listener) string {
+	if l == nil {
+		return off
+	}
 	if a := l.Addr(); a.Network() == "unix" {
 		return "unix:" + a.String()
 	}
@@ -173,7 +176,7 @@ func (s *server) run(ctx context.Context, signals <-chan os.Signal) error {
 // runParts runs every part until ctx ends and waits for all of them. A part that fails calls stop.
 func (s *server) runParts(ctx context.Context, stop func()) error {
 	defer stop()
-	s.config.Ready = func() error {
+	s.admin.config.Ready = func() error {
 		if ctx.Err() != nil {
 			return errors.New("draining")
 		}
@@ -187,12 +190,7 @@ func (s *server) runParts(ctx context.Context, stop func()) error {
 	parts.Go(func() { s.lists.Run(outer) })
 	parts.Go(func() { s.store.run(outer) })
 	var adminFailure error
-	if s.admin != nil {
-		parts.Go(func() {
-			adminFailure = admin.Serve(outer, s.admin, s.config)
-			stop()
-		})
-	}
+	parts.Go(func() { adminFailure = s.admin.run(outer, stop) })
 	failure := s.checks.Serve(ctx, s.envoy)
 	end()
 	parts.Wait()

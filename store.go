@@ -173,6 +173,14 @@ func (s *sharedStore) stats(memory *store.Memory) (stats []extauthz.StoreStats) 
 	return stats
 }
 
+// breaker is the state of the circuit breaker; empty where there is none.
+func (s *sharedStore) breaker() string {
+	if s == nil {
+		return ""
+	}
+	return s.guard.State().String()
+}
+
 // run watches the store until ctx ends, and then closes it.
 func (s *sharedStore) run(ctx context.Context) {
 	if s == nil {

@@ -1,6 +1,7 @@
 package extauthz
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -21,6 +22,8 @@ type TLSFiles struct {
 	// ClientNames are the DNS or URI names of which the client's certificate must carry one, letter for letter. Empty: any certificate of
 	// ClientCA. They need a ClientCA.
 	ClientNames []string
+	// Protocol is what is spoken above TLS. Default: h2, as gRPC speaks.
+	Protocol string
 }
 
 // suites are those of TLS 1.2 that keep what was recorded secret when the key leaks later, and that protect the length of what they hide.
@@ -35,8 +38,8 @@ var suites = []uint16{
 }
 
 // secure is what every configuration of the listener has.
-func secure() *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}, CipherSuites: suites}
+func (f TLSFiles) secure() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{cmp.Or(f.Protocol, "h2")}, CipherSuites: suites}
 }
 
 // recheck is how long what was read is good without another look at the files.
@@ -57,7 +60,7 @@ func (f TLSFiles) Load(logger *slog.Logger, now func() time.Time) (*tls.Config, 
 		return nil, err
 	}
 	c.current, c.sum, c.checked = current, sum, now()
-	config := secure()
+	config := f.secure()
 	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.get(), nil }
 	return config, nil
 }
@@ -119,7 +122,7 @@ func (f TLSFiles) read() (*tls.Config, [sha256.Size]byte, error) {
 	if err != nil {
 		return fail(fmt.Errorf("the certificate %q and the key %q cannot be used: %w", f.Cert, f.Key, err))
 	}
-	config := secure()
+	config := f.secure()
 	config.Certificates = []tls.Certificate{pair}
 	if f.ClientCA != "" {
 		config.ClientCAs = x509.NewCertPool()

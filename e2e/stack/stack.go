@@ -88,8 +88,9 @@ type Stack struct {
 	compose *Compose
 	tls     string
 
-	// AppAddr, AuthzAddr and AdminAddr are where the application, hookauthz and its admin listener listen; EnvoyAdmin is Envoy's.
-	AppAddr, AuthzAddr, AdminAddr, EnvoyAdmin string
+	// AppAddr, AuthzAddr, AdminAddr and MetricsAddr are where the application, hookauthz and its listeners for people and for probes
+	// listen; EnvoyAdmin is Envoy's.
+	AppAddr, AuthzAddr, AdminAddr, MetricsAddr, EnvoyAdmin string
 	// Listeners holds Envoy's listeners by name: "hooks" and those that Edit added.
 	Listeners map[string]string
 	// CA trusts the certificate of Envoy.
@@ -137,6 +138,9 @@ func (s *Stack) prepare(ctx context.Context) error {
 		return err
 	}
 	if s.AdminAddr, err = freeAddr(); err != nil {
+		return err
+	}
+	if s.MetricsAddr, err = freeAddr(); err != nil {
 		return err
 	}
 	if s.config.Socket != "" {
@@ -188,7 +192,7 @@ func (s *Stack) StartHookauthz(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.waitHTTP(ctx, s.Hookauthz, "http://"+s.AdminAddr+"/readyz")
+	return s.waitHTTP(ctx, s.Hookauthz, "http://"+s.MetricsAddr+"/readyz")
 }
 
 // Policies is the folder of policies on this machine.
@@ -218,7 +222,7 @@ func (s *Stack) Run(ctx context.Context, stdin []byte, args ...string) ([]byte, 
 }
 
 func (s *Stack) serveArgs() ([]string, error) {
-	replace := map[string]string{"0.0.0.0:9001": s.AuthzAddr, "0.0.0.0:9002": s.AdminAddr}
+	replace := map[string]string{"0.0.0.0:9001": s.AuthzAddr, "0.0.0.0:9003": s.MetricsAddr}
 	if s.config.Policies != "" {
 		replace["/etc/hookauthz/policies"] = s.config.Policies
 	}
@@ -229,7 +233,7 @@ func (s *Stack) serveArgs() ([]string, error) {
 	if s.config.Plaintext {
 		args = withoutTLS(args)
 	}
-	return append(args, s.config.Serve...), nil
+	return append(append(args, "--admin", s.AdminAddr), s.config.Serve...), nil
 }
 
 // withoutTLS leaves the --tls-... flags out, with their values.
@@ -436,7 +440,7 @@ func (s *Stack) AccessLog(userAgent string) []map[string]any {
 
 // Metrics is the page of metrics of hookauthz.
 func (s *Stack) Metrics() (string, error) {
-	text, err := get("http://" + s.AdminAddr + "/metrics")
+	text, err := get("http://" + s.MetricsAddr + "/metrics")
 	return string(text), err
 }
 

@@ -3,6 +3,7 @@ package admin
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -10,41 +11,81 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Config says what the listener shows.
+// Config says what the listener shows and who may ask.
 type Config struct {
 	// Registry holds the metrics. Required.
 	Registry *prometheus.Registry
 	// Ready says why the server should get no deliveries, or nil. Default: it always should.
 	Ready func() error
+	// Status says what serves. Nil: nothing is known.
+	Status func() Status
 	// Pprof serves profiles at /debug/pprof.
 	Pprof bool
+	// Tokens are asked for, but at /healthz and /readyz. Nil: whoever reaches the listener is an operator.
+	Tokens *Tokens
+	// TLS secures the listener. Nil: it is in plain text.
+	TLS *tls.Config
+	// Hosts are names in Host that are answered, beside localhost, loopback addresses and the address that was reached.
+	Hosts []string
+	// Refused is told of refused tokens: how many, and where the last came from. Nil: nobody is, beside the log.
+	Refused func(count int, lastFrom string)
 	// Logger gets the faults of the listener itself. Nil: nobody does.
 	Logger *slog.Logger
+	// Now is the clock. Default: time.Now.
+	Now func() time.Time
+}
+
+func (c Config) withDefaults() Config {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Ready == nil {
+		c.Ready = func() error { return nil }
+	}
+	if c.Status == nil {
+		c.Status = func() Status { return Status{} }
+	}
+	return c
 }
 
 // maxScrapes is how many scrapes are served at once: each holds all metrics in memory.
 const maxScrapes = 8
 
-// Handler serves /metrics, /healthz and /readyz.
-func Handler(c Config) http.Handler {
+// Probes serves /metrics, /healthz and /readyz to anybody.
+func Probes(c Config) http.Handler { return careful(probes(c.withDefaults())) }
+
+func probes(c Config) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: maxScrapes}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if c.Ready != nil {
-			if err := c.Ready(); err != nil {
-				say(w, http.StatusServiceUnavailable, err.Error())
-				return
-			}
+		if err := c.Ready(); err != nil {
+			say(w, http.StatusServiceUnavailable, err.Error())
+			return
 		}
 		say(w, http.StatusOK, "ok")
 	})
+	return mux
+}
+
+// Handler serves everything, to those who may ask.
+func Handler(c Config) http.Handler {
+	c = c.withDefaults()
+	return handler(&c, newAccess(&c))
+}
+
+func handler(c *Config, a *access) http.Handler {
+	mux := probes(*c)
 	if c.Pprof {
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
 		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
@@ -52,7 +93,8 @@ func Handler(c Config) http.Handler {
 		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
-	return careful(mux)
+	(&api{config: c}).routes(mux)
+	return careful(a.guard(mux))
 }
 
 // careful keeps answers out of caches, and browsers from guessing what they are.
@@ -75,17 +117,34 @@ const grace = 2 * time.Second
 
 // Serve answers on a listener until ctx ends. What is under way then may take 2 seconds; what is left is cut off.
 func Serve(ctx context.Context, l net.Listener, c Config) error {
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
+	c = c.withDefaults()
+	a := newAccess(&c)
+	var told sync.WaitGroup
+	defer told.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	told.Go(func() { a.run(ctx) })
+	if c.TLS != nil {
+		l = tls.NewListener(l, c.TLS)
 	}
+	return serve(ctx, l, handler(&c, a), c.Logger)
+}
+
+// ServeProbes is Serve for what Probes serves.
+func ServeProbes(ctx context.Context, l net.Listener, c Config) error {
+	c = c.withDefaults()
+	return serve(ctx, l, Probes(c), c.Logger)
+}
+
+func serve(ctx context.Context, l net.Listener, h http.Handler, logger *slog.Logger) error {
 	server := &http.Server{
-		Handler:           Handler(c),
+		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      90 * time.Second, // a CPU profile takes 30 s unless it is told otherwise
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}
 	defer server.Close()
 	served := make(chan error, 1)

@@ -24,6 +24,13 @@ import (
 	"github.com/hookauthz/hookauthz/extauthz/admin"
 )
 
+// request is one that asks by the name of this machine.
+func request(method, path string) *http.Request {
+	r := httptest.NewRequest(method, path, nil)
+	r.Host = "localhost:9002"
+	return r
+}
+
 func TestHandler(t *testing.T) {
 	registry := extauthz.NewMetrics("v1.2.3").Registry
 	ready := admin.Config{Registry: registry, Ready: func() error { return nil }}
@@ -46,6 +53,7 @@ func TestHandler(t *testing.T) {
 		{"metrics of the process", ready, "GET", "/metrics", 200, "go_goroutines"},
 		{"no change by POST", ready, "POST", "/healthz", 405, ""},
 		{"no metrics by POST", ready, "POST", "/metrics", 405, ""},
+		{"nothing else in the API", ready, "GET", "/api/v1/nothing", 404, `{"error":"not_found","message":"there is no GET \"/api/v1/nothing\"","hint":`},
 		{"head", ready, "HEAD", "/readyz", 200, ""},
 		{"nothing else", ready, "GET", "/", 404, ""},
 		{"nothing below", ready, "GET", "/healthz/x", 404, ""},
@@ -59,7 +67,7 @@ func TestHandler(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
-			admin.Handler(tt.config).ServeHTTP(w, httptest.NewRequest(tt.method, tt.path, nil))
+			admin.Handler(tt.config).ServeHTTP(w, request(tt.method, tt.path))
 			if w.Code != tt.status || !strings.Contains(w.Body.String(), tt.body) || (strings.HasSuffix(tt.body, "\n") && w.Body.String() != tt.body) {
 				t.Errorf("got %d %.200q, want %d %q", w.Code, w.Body, tt.status, tt.body)
 			}
@@ -79,12 +87,12 @@ func TestBrokenMetrics(t *testing.T) {
 	registry.MustRegister(broken{})
 	h := admin.Handler(admin.Config{Registry: registry})
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	h.ServeHTTP(w, request("GET", "/metrics"))
 	if w.Code != 500 {
 		t.Errorf("broken metrics: %d", w.Code)
 	}
 	w = httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest("GET", "/healthz", nil))
+	h.ServeHTTP(w, request("GET", "/healthz"))
 	if w.Code != 200 {
 		t.Errorf("health: %d", w.Code)
 	}
@@ -105,7 +113,7 @@ func get(l *bufconn.Listener, path string) (status int, body string, err error) 
 		return 0, "", err
 	}
 	defer conn.Close()
-	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n", path); err != nil {
+	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", path); err != nil {
 		return 0, "", err
 	}
 	response, err := http.ReadResponse(bufio.NewReader(conn), nil)

@@ -37,6 +37,16 @@ const (
 	Open
 )
 
+func (s BreakerState) String() string {
+	switch s {
+	case Closed:
+		return "closed"
+	case HalfOpen:
+		return "half-open"
+	}
+	return "open"
+}
+
 // GuardConfig says what a Guard stands before. Zero values take the defaults.
 type GuardConfig struct {
 	// Shared is the store to guard. Required.
@@ -160,6 +170,17 @@ func (g *Guard) changed(to gobreaker.State) {
 		}
 		g.nudge()
 	}
+}
+
+// State is the state of the breaker.
+func (g *Guard) State() BreakerState {
+	switch g.breaker.State() {
+	case gobreaker.StateClosed:
+		return Closed
+	case gobreaker.StateHalfOpen:
+		return HalfOpen
+	}
+	return Open
 }
 
 // nudge tells Run that there is something to do.
