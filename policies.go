@@ -70,19 +70,7 @@ func (s *policies) changed(_ context.Context, c reload.Change) bool {
 	s.engine.Swap(set)
 	s.logger.Info("policies reloaded", "policy_revision", set.Revision(), "previous_revision", before.Revision(), "webhooks", set.Len())
 	s.accepted(set)
-	return complete(set)
-}
-
-// complete says whether every secret file could be read. What the environment lacks, it lacks for good.
-func complete(set *policy.Set) bool {
-	for _, e := range set.Endpoints() {
-		for _, v := range e.Versions {
-			if v.File != "" && !v.Available {
-				return false
-			}
-		}
-	}
-	return true
+	return !set.Unread()
 }
 
 // accepted reports a set that has come into force.
@@ -131,7 +119,7 @@ func (s *policies) reread(c reload.Change) bool {
 		s.logger.Info("secrets read again", "policy_revision", set.Revision(), "unavailable", len(set.SecretFaults()))
 	}
 	s.secretsRead(set)
-	return complete(set)
+	return !set.Unread()
 }
 
 // secretsRead reports which secrets are there. Those that are not are logged when that changes.

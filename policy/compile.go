@@ -411,6 +411,7 @@ type keySource struct {
 	version      string
 	value        string
 	ref          secret.Ref
+	dir          string // the versions are the files in it
 	window       secret.Window
 	environments []string
 	revoked      bool
@@ -425,11 +426,11 @@ func (c *compiler) versions() {
 	}
 	var sources []keySource
 	for i, v := range s.Secrets {
-		sources = append(sources, keySource{fmt.Sprintf("signature.secrets[%d]", i), v.Version, "", secret.Ref{Env: v.Env, File: v.File},
+		sources = append(sources, keySource{fmt.Sprintf("signature.secrets[%d]", i), v.Version, "", secret.Ref{Env: v.Env, File: v.File}, v.Dir,
 			secret.Window{NotBefore: v.NotBefore, NotAfter: v.NotAfter}, v.Environments, v.Revoked, v.Decoy})
 	}
 	for i, v := range s.PublicKeys {
-		sources = append(sources, keySource{fmt.Sprintf("signature.publicKeys[%d]", i), v.Version, v.Value, secret.Ref{Env: v.Env, File: v.File},
+		sources = append(sources, keySource{fmt.Sprintf("signature.publicKeys[%d]", i), v.Version, v.Value, secret.Ref{Env: v.Env, File: v.File}, v.Dir,
 			secret.Window{NotBefore: v.NotBefore, NotAfter: v.NotAfter}, v.Environments, v.Revoked, false})
 	}
 	public := c.webhook.scheme.NeedsPublicKey()
@@ -447,17 +448,67 @@ func (c *compiler) versions() {
 		}
 		c.fault("signature", "the policy has no key to verify with", fix)
 		return
-	case len(sources) > 32:
-		c.fault("signature", fmt.Sprintf("%d versions are more than 32", len(sources)), "delete those that are no longer used")
+	case len(sources) > maxVersions:
+		c.fault("signature", fmt.Sprintf("%d versions are more than %d", len(sources), maxVersions), "delete those that are no longer used")
 		return
 	}
 	seen := map[string]bool{}
 	for _, k := range sources {
-		if seen[k.version] && k.version != "" {
+		switch {
+		case k.dir != "":
+			continue
+		case seen[k.version] && k.version != "":
 			c.fault(k.path+".version", fmt.Sprintf("the version %q occurs twice", clip(k.version)), "give each version its own name")
 		}
 		seen[k.version] = true
 		c.version(k)
+	}
+	for _, k := range sources {
+		if k.dir != "" {
+			c.folder(k, seen)
+		}
+	}
+}
+
+// maxVersions is how many secret versions an endpoint may have.
+const maxVersions = 32
+
+// folder adds the versions that are files in a folder. What is wrong there is not wrong in the policies: a server goes on with what it can use.
+func (c *compiler) folder(k keySource, seen map[string]bool) {
+	switch {
+	case k.version != "":
+		c.fault(k.path+".version", "the files of a dir are the versions, each by its name", "delete version")
+	case k.value != "" || k.ref != (secret.Ref{}):
+		c.fault(k.path, "the entry has a dir and a key of its own", "keep one of them")
+	case k.window != (secret.Window{}) || k.revoked || k.decoy:
+		c.fault(k.path, "only environments goes beside dir", "give the version that is meant an entry of its own, with file")
+	}
+	if c.doc.root.at(k.path).faulty() || !c.meant(k) || c.load.options.Secrets == SkipSecrets {
+		return
+	}
+	from := c.secretSource(k)
+	c.load.secretFile(from.Path(secret.Ref{File: k.dir}))
+	refs, unfit, err := from.List(k.dir)
+	for _, name := range unfit {
+		c.secretFault(k, fmt.Sprintf("the file %q in the folder %q is not named as a version", clip(name), k.dir), "name it with letters, digits, '-', '_' and '.', or delete it")
+	}
+	if err != nil {
+		c.load.unread = true
+		c.secretFault(k, err.Error(), "put a file for each version there")
+		return
+	}
+	for _, ref := range refs {
+		k := k
+		k.ref, k.version = ref, filepath.Base(ref.File)
+		switch {
+		case seen[k.version]:
+			c.secretFault(k, fmt.Sprintf("the version %q occurs twice, once as a file in the folder %q, which does not count", k.version, k.dir), "give each version its own name")
+		case len(c.webhook.versions) >= maxVersions:
+			c.secretFault(k, fmt.Sprintf("the version %q in the folder %q is one more than %d and does not count", k.version, k.dir, maxVersions), "delete those that are no longer used")
+		default:
+			seen[k.version] = true
+			c.add(k)
+		}
 	}
 }
 
@@ -479,7 +530,7 @@ func (c *compiler) version(k keySource) {
 	}
 	switch {
 	case given == 0:
-		c.fault(k.path, "the version has no key", "write env: NAME or file: PATH")
+		c.fault(k.path, "the version has no key", "write env: NAME, file: PATH or dir: PATH")
 	case given > 1:
 		c.fault(k.path, "the version has more than one key", "keep one of value, env and file")
 	case k.ref.Env != "" && !envForm.MatchString(k.ref.Env):
@@ -494,15 +545,29 @@ func (c *compiler) version(k keySource) {
 	if c.doc.root.at(k.path).faulty() {
 		return
 	}
-	if len(k.environments) > 0 && !slices.Contains(k.environments, c.load.options.Environment) {
-		return // it counts as absent, and its secret is not read
+	if c.meant(k) {
+		c.add(k)
 	}
+}
+
+// meant says whether an entry is for this server's environment. One that is not counts as absent, and its secret is not read.
+func (c *compiler) meant(k keySource) bool {
+	return len(k.environments) == 0 || slices.Contains(k.environments, c.load.options.Environment)
+}
+
+// add reads the key of a version and adds it.
+func (c *compiler) add(k keySource) {
 	v := version{name: k.version, ref: k.ref, window: k.window, revoked: k.revoked, decoy: k.decoy}
 	v.key = c.key(k)
 	c.webhook.versions = append(c.webhook.versions, v)
 }
 
 var envForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// secretSource reads what an entry names.
+func (c *compiler) secretSource(k keySource) secret.Source {
+	return secret.Source{LookupEnv: c.load.options.LookupEnv, Dir: filepath.Dir(c.doc.root.at(k.path).file.name)}
+}
 
 // key reads and prepares a key; nil where it cannot be had now.
 func (c *compiler) key(k keySource) *signature.Key {
@@ -511,13 +576,13 @@ func (c *compiler) key(k keySource) *signature.Key {
 	}
 	raw := secret.New([]byte(k.value))
 	if k.value == "" {
-		n := c.doc.root.at(k.path)
-		from := secret.Source{LookupEnv: c.load.options.LookupEnv, Dir: filepath.Dir(n.file.name)}
+		from := c.secretSource(k)
 		if k.ref.File != "" {
 			c.load.secretFile(from.Path(k.ref))
 		}
 		var err error
 		if raw, err = from.Read(k.ref); err != nil {
+			c.load.unread = c.load.unread || k.ref.File != ""
 			c.secretFault(k, err.Error(), "set it, or delete the version")
 			return nil
 		}
@@ -530,6 +595,7 @@ func (c *compiler) key(k keySource) *signature.Key {
 		key, err = c.webhook.scheme.NewKey(raw.Reveal())
 	}
 	if err != nil {
+		c.load.unread = c.load.unread || k.ref.File != ""
 		c.secretFault(k, fmt.Sprintf("the key of version %q does not fit the scheme %s: %v", k.version, c.webhook.schemeName, err), "copy it again from the sender")
 		return nil
 	}

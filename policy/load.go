@@ -113,6 +113,7 @@ type loader struct {
 	warnings     []Fault
 	secretFaults []Fault
 	secretFiles  []string
+	unread       bool // a secret file or folder could not be read
 	lists        map[string]*AddressList
 	shown        map[string]*file // to show the lines of faults
 }
@@ -162,7 +163,7 @@ func (l *loader) compile(documents []*document) *Set {
 	forgetIdleOracles(set.webhooks)
 	set.index = newIndex(set.webhooks, func(w, other *Webhook, host, path string) { l.overlap(documents, w, other, host, path) })
 	slices.SortFunc(set.webhooks, func(a, b *Webhook) int { return strings.Compare(a.name, b.name) })
-	set.secretFiles = l.secretFiles
+	set.secretFiles, set.unread = l.secretFiles, l.unread
 	set.warnings = l.finish(l.warnings)
 	set.secretFaults = l.finish(l.secretFaults)
 	return set

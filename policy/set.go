@@ -15,6 +15,7 @@ type Set struct {
 	secretFaults Faults
 	policyFiles  []string
 	secretFiles  []string
+	unread       bool
 	documents    []*document
 	lists        map[string]*AddressList
 	options      LoadOptions
@@ -35,7 +36,11 @@ func (s *Set) SecretFaults() Faults { return s.secretFaults }
 // PolicyFiles are the absolute paths of the files that were read.
 func (s *Set) PolicyFiles() []string { return slices.Clone(s.policyFiles) }
 
-// SecretFiles are the absolute paths of the files that secrets come from, those that could not be read among them.
+// Unread reports whether a secret file, or a folder of them, could not be read or holds nothing that fits.
+func (s *Set) Unread() bool { return s.unread }
+
+// SecretFiles are the absolute paths of the files that secrets come from, and of their folders where those say which there are. Those that
+// could not be read are among them.
 func (s *Set) SecretFiles() []string {
 	files := slices.Clone(s.secretFiles)
 	slices.Sort(files)

@@ -106,6 +106,7 @@ type secretSpec struct {
 	Version      string    `yaml:"version" doc:"Name of this version, for logs and metrics."`
 	Env          string    `yaml:"env" doc:"Environment variable that holds the secret."`
 	File         string    `yaml:"file" doc:"File that holds the secret; a relative one is relative to the policy file. One trailing newline is dropped."`
+	Dir          string    `yaml:"dir" doc:"Folder each of whose files is a version, by the file's name. Only environments goes beside it."`
 	NotBefore    time.Time `yaml:"notBefore" doc:"First moment at which the version is good."`
 	NotAfter     time.Time `yaml:"notAfter" doc:"Moment from which the version is no longer good."`
 	Environments []string  `yaml:"environments" doc:"Only servers started with one of these as --environment use the version."`
@@ -118,6 +119,7 @@ type keySpec struct {
 	Value        string    `yaml:"value" doc:"The key itself: PEM, base64 DER, or raw in the encoding that the preset names."`
 	Env          string    `yaml:"env" doc:"Environment variable that holds the key."`
 	File         string    `yaml:"file" doc:"File that holds the key."`
+	Dir          string    `yaml:"dir" doc:"Folder each of whose files is a version, by the file's name. Only environments goes beside it."`
 	NotBefore    time.Time `yaml:"notBefore" doc:"First moment at which the version is good."`
 	NotAfter     time.Time `yaml:"notAfter" doc:"Moment from which the version is no longer good."`
 	Environments []string  `yaml:"environments" doc:"Only servers started with one of these as --environment use the version."`

@@ -22,7 +22,7 @@ type content struct {
 	policies, secrets [sha256.Size]byte
 }
 
-// look reads the policy files in dir and those of files that are not among them.
+// look reads the policy files in dir and those of files that are not among them. Of a folder among them it reads the names.
 func look(dir string, files []string) content {
 	var c content
 	h := sha256.New()
@@ -68,14 +68,46 @@ func isPolicyFile(name string) bool {
 	return !strings.HasPrefix(name, ".") && (ext == ".yaml" || ext == ".yml")
 }
 
-// addFile adds a file's name and what it holds, or why that cannot be had.
+// maxNames is how many names in a folder of secrets are compared. A folder with more is a fault.
+const maxNames = 1025
+
+// addFile adds a file's name and what it holds, or why that cannot be had. Of a folder it adds which files are in it.
 func addFile(h hash.Hash, path string) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		addFolder(h, path)
+		return
+	}
 	sum, err := fileSum(path)
 	if err != nil {
 		add(h, path, kind(err))
 		return
 	}
 	add(h, path, "holds", string(sum))
+}
+
+// addFolder adds the names in a folder that are not hidden, and whether each is a regular file.
+func addFolder(h hash.Hash, path string) {
+	f, err := os.Open(path)
+	if err != nil {
+		add(h, path, kind(err))
+		return
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(maxNames)
+	if err != nil && !errors.Is(err, io.EOF) {
+		add(h, path, kind(err))
+		return
+	}
+	slices.Sort(names)
+	for _, n := range names {
+		if strings.HasPrefix(n, ".") {
+			continue
+		}
+		file := filepath.Join(path, n)
+		info, err := os.Stat(file)
+		add(h, file, fmt.Sprint(err == nil && info.Mode().IsRegular()))
+	}
+	add(h, path, "ends")
 }
 
 func fileSum(path string) ([]byte, error) {

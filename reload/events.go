@@ -1,6 +1,7 @@
 package reload
 
 import (
+	"os"
 	"path/filepath"
 
 	"github.com/fsnotify/fsnotify"
@@ -43,6 +44,9 @@ func (e *events) watch(dir string, files []string) {
 	want := map[string]bool{}
 	for _, f := range files {
 		want[filepath.Dir(f)] = true
+		if info, err := os.Stat(f); err == nil && info.IsDir() {
+			want[f] = true
+		}
 		if real, err := filepath.EvalSymlinks(f); err == nil {
 			want[filepath.Dir(real)] = true
 		}

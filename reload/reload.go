@@ -32,7 +32,7 @@ type Config struct {
 	// Dir is the folder of policy files. It need not exist.
 	Dir string
 	// Files lists the files that the policies in force were made from, absolute. Those that are not policy files in Dir are
-	// secret files. It is called before each look, from the goroutine of Run.
+	// secret files; of a folder among them it counts which files are in it. It is called before each look, from the goroutine of Run.
 	Files func() []string
 	// Changed is called for each change, from the goroutine of Run. If it reports false, something could not be read although the
 	// files may be all right, and it is called again after Retry.

@@ -45,7 +45,12 @@ func (f tree) link(target, name string) {
 func (f tree) rename(from, to string) { f.t.Helper(); f.check(os.Rename(f.path(from), f.path(to))) }
 func (f tree) remove(name string)     { f.t.Helper(); f.check(os.RemoveAll(f.path(name))) }
 
-// start makes policies/a.yaml, policies/b.yml, secrets/key and, as Kubernetes lays it out, mounted/m.yaml, all of them watched.
+// watched are the files besides those of policies: a secret, and a folder of them with what was in it.
+func (f tree) watched() []string {
+	return []string{f.path("secrets/key"), f.path("keys"), f.path("keys/old")}
+}
+
+// start makes policies/a.yaml, policies/b.yml, secrets/key and, as Kubernetes lays it out, mounted/m.yaml and keys/old, all of them watched.
 func start(t *testing.T) tree {
 	f := tree{t, t.TempDir()}
 	f.write("policies/a.yaml", "one")
@@ -54,6 +59,9 @@ func start(t *testing.T) tree {
 	f.write("mounted/..2026_1/m.yaml", "one")
 	f.link("..2026_1", "mounted/..data")
 	f.link("..data/m.yaml", "mounted/m.yaml")
+	f.write("keys/..2026_1/old", "secret")
+	f.link("..2026_1", "keys/..data")
+	f.link("..data/old", "keys/old")
 	return f
 }
 
@@ -100,6 +108,20 @@ var changes = []struct {
 	{name: "secret emptied", do: func(f tree) { f.write("secrets/key", "") }, want: []Change{secrets}},
 	{name: "secret replaced by a folder", do: func(f tree) { f.remove("secrets/key"); f.write("secrets/key/x", "") }, want: []Change{secrets}},
 	{name: "file beside the secret", do: func(f tree) { f.write("secrets/other", "x") }},
+	{name: "new file in a folder of secrets", do: func(f tree) { f.write("keys/new", "x") }, want: []Change{secrets}},
+	{name: "hidden file in a folder of secrets", do: func(f tree) { f.write("keys/.new", "x") }},
+	{name: "file in a folder of secrets changed", do: func(f tree) { f.write("keys/..2026_1/old", "SECRET") }, want: []Change{secrets}},
+	{name: "link in a folder of secrets leads nowhere", do: func(f tree) { f.remove("keys/..2026_1/old") }, want: []Change{secrets}},
+	{name: "folder of secrets emptied", do: func(f tree) { f.remove("keys/old") }, want: []Change{secrets}},
+	{name: "folder of secrets deleted", do: func(f tree) { f.remove("keys") }, want: []Change{secrets}},
+	{name: "Secret swap", do: func(f tree) {
+		f.write("keys/..2026_2/old", "secret")
+		f.write("keys/..2026_2/new", "x")
+		f.link("..2026_2", "keys/..data_tmp")
+		f.rename("keys/..data_tmp", "keys/..data")
+		f.link("..data/new", "keys/new")
+		f.remove("keys/..2026_1")
+	}, want: []Change{secrets}},
 	{name: "both", do: func(f tree) {
 		f.write("policies/a.yaml", "ONE")
 		f.write("secrets/key", "SECRET")
@@ -167,7 +189,7 @@ func TestPolling(t *testing.T) {
 			}
 			synctest.Test(t, func(t *testing.T) {
 				var r record
-				w := New(Config{Dir: f.path(dir), Files: func() []string { return []string{f.path("secrets/key")} }, Changed: r.changed})
+				w := New(Config{Dir: f.path(dir), Files: f.watched, Changed: r.changed})
 				w.open = noEvents
 				ctx, cancel := context.WithCancel(t.Context())
 				go w.Run(ctx)
@@ -217,7 +239,7 @@ func TestEvents(t *testing.T) {
 			got := make(chan Change, 16)
 			w := New(Config{
 				Dir:      f.path(dir),
-				Files:    func() []string { return []string{f.path("secrets/key")} },
+				Files:    f.watched,
 				Changed:  func(_ context.Context, c Change) bool { got <- c; return true },
 				Interval: time.Hour,
 				Settle:   10 * time.Millisecond,

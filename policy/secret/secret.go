@@ -9,6 +9,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -108,6 +111,52 @@ func (s Source) readFile(r Ref) (Value, error) {
 		return Value{}, fmt.Errorf("the secret file %q is empty", r.File)
 	}
 	return v, nil
+}
+
+// maxEntries bounds what a folder of secrets may hold, hidden files included.
+const maxEntries = 1024
+
+// nameForm is what the name of a file in a folder of secrets looks like: that of a key of a Kubernetes Secret. An editor's backup copy
+// ("key~", "key (copy)") is none.
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+
+// List lists the secrets in a folder, by name: its regular files, and links to such, that are not hidden. Folders in it are left out, so
+// that a Kubernetes mount, whose files are links into ..data, reads as what it means. Names that cannot be used are listed apart.
+// A link that leads nowhere is listed: its secret is there and cannot be read.
+func (s Source) List(dir string) (refs []Ref, unfit []string, err error) {
+	path := s.Path(Ref{File: dir})
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the folder %q cannot be read: %w", dir, cause(err))
+	}
+	defer f.Close()
+	entries, err := f.ReadDir(maxEntries + 1)
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
+		return nil, nil, fmt.Errorf("the folder %q cannot be read: %w", dir, cause(err))
+	case len(entries) > maxEntries:
+		return nil, nil, fmt.Errorf("the folder %q holds more than %d files", dir, maxEntries)
+	}
+	for _, e := range entries {
+		name := e.Name()
+		if strings.HasPrefix(name, ".") {
+			continue
+		}
+		if info, err := os.Stat(filepath.Join(path, name)); err == nil && !info.Mode().IsRegular() {
+			continue
+		}
+		if !nameForm.MatchString(name) {
+			unfit = append(unfit, name)
+			continue
+		}
+		refs = append(refs, Ref{File: filepath.Join(dir, name)})
+	}
+	slices.SortFunc(refs, func(a, b Ref) int { return strings.Compare(a.File, b.File) })
+	slices.Sort(unfit)
+	if len(refs) == 0 {
+		return nil, unfit, fmt.Errorf("the folder %q holds no secret", dir)
+	}
+	return refs, unfit, nil
 }
 
 func (v Value) blank() bool { return len(bytes.TrimSpace(v.Reveal())) == 0 }
