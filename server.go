@@ -82,6 +82,7 @@ func newServer(p process, f *serveFlags) (*server, error) {
 		return nil, err
 	}
 	engine := s.policies.engine
+	metrics.WatchUses(engine.Uses)
 	s.lists = newRefresher(engine, f.cacheDir, metrics.Lists(), logger, p.now)
 	s.checks = extauthz.NewServer(extauthz.Config{
 		Decider:          engine,

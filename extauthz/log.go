@@ -25,6 +25,7 @@ type decisionLog struct {
 type floodKey struct {
 	endpoint string
 	reason   policy.Reason
+	decoy    bool // the alarm, not the decision
 }
 
 const (
@@ -44,6 +45,24 @@ func (l *decisionLog) decided(ctx context.Context, d *policy.Decision, r *policy
 	if l.logger.Enabled(ctx, level) && l.admit(ctx, d, now.Unix()) {
 		l.logger.LogAttrs(ctx, level, "decision", attributesOf(d, r, took)...)
 	}
+	if d.Verification == policy.DecoyUsed {
+		l.alarm(ctx, d, r, now)
+	}
+}
+
+// alarm says that a secret is used that was never handed out, whatever became of the delivery.
+func (l *decisionLog) alarm(ctx context.Context, d *policy.Decision, r *policy.Request, now time.Time) {
+	if !l.logger.Enabled(ctx, slog.LevelError) || !l.few(ctx, floodKey{d.Endpoint, d.Reason, true}, now.Unix()) {
+		return
+	}
+	attributes := []slog.Attr{slog.String("endpoint", d.Endpoint), slog.String("secret_version", d.SecretVersion), slog.String("decision", d.Outcome.String())}
+	if d.ClientAddress.IsValid() {
+		attributes = append(attributes, slog.String("client_address", d.ClientAddress.String()))
+	}
+	if r.RequestID != "" {
+		attributes = append(attributes, slog.String("request_id", r.RequestID))
+	}
+	l.logger.LogAttrs(ctx, slog.LevelError, "decoy used", attributes...)
 }
 
 // levelOf is error for our own faults, warn for denials and info for the rest. A pause and a delivery under way are nobody's fault.
@@ -99,9 +118,9 @@ func (l *decisionLog) admit(ctx context.Context, d *policy.Decision, second int6
 	verified := d.Verification == "valid"
 	switch {
 	case d.Outcome != policy.Allow && !verified:
-		return l.few(ctx, floodKey{d.Endpoint, d.Reason}, second)
+		return l.few(ctx, floodKey{endpoint: d.Endpoint, reason: d.Reason}, second)
 	case d.Outcome == policy.Allow && d.Reason == policy.Shadow && !verified:
-		return l.few(ctx, floodKey{d.Endpoint, d.Shadow}, second)
+		return l.few(ctx, floodKey{endpoint: d.Endpoint, reason: d.Shadow}, second)
 	case d.Outcome == policy.Allow && d.Reason != policy.Shadow && d.LogShare > 1:
 		return l.share(d.Endpoint, d.LogShare)
 	}
@@ -140,7 +159,11 @@ func (l *decisionLog) few(ctx context.Context, key floodKey, second int64) bool 
 func (l *decisionLog) tell(ctx context.Context, floods map[floodKey]int) {
 	for key, n := range floods {
 		if n > linesPerSecond {
-			l.logger.LogAttrs(ctx, slog.LevelWarn, "decisions suppressed",
+			message := "decisions suppressed"
+			if key.decoy {
+				message = "decoy alarms suppressed"
+			}
+			l.logger.LogAttrs(ctx, slog.LevelWarn, message,
 				slog.String("endpoint", key.endpoint), slog.String("reason", key.reason.String()), slog.Int("count", n-linesPerSecond))
 		}
 	}

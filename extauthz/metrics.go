@@ -23,6 +23,7 @@ type Metrics struct {
 	decisions     *prometheus.CounterVec
 	duration      *prometheus.HistogramVec
 	verifications *prometheus.CounterVec
+	decoys        *prometheus.CounterVec
 	bodyBytes     prometheus.Histogram
 	inFlight      prometheus.Gauge
 	outcomes      *prometheus.CounterVec
@@ -62,6 +63,7 @@ func NewMetrics(version string) *Metrics {
 		decisions:     counter("decisions_total", "Decisions, by endpoint, decision and reason.", "endpoint", "decision", "reason"),
 		duration:      prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hookauthz_check_duration_seconds", Help: "Time from the call to its decision.", Buckets: seconds}, []string{"endpoint"}),
 		verifications: counter("signature_verifications_total", "Signature verifications, by endpoint, matching secret version and result.", "endpoint", "version", "result"),
+		decoys:        counter("decoy_used_total", "Deliveries signed with a decoy: a secret that was never handed out.", "endpoint", "version"),
 		bodyBytes:     prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookauthz_body_bytes", Help: "Sizes of bodies.", Buckets: prometheus.ExponentialBuckets(256, 4, 9)}),
 		inFlight:      gauge("checks_in_flight", "Checks that are under way."),
 		outcomes:      counter("outcomes_total", "Entries of Envoy's access log, by what they did to a reservation.", "result"),
@@ -78,7 +80,7 @@ func NewMetrics(version string) *Metrics {
 	}
 	build := gauges("build_info", "Always 1; its labels are the version and the Go version.", "version", "goversion")
 	build.WithLabelValues(version, runtime.Version()).Set(1)
-	m.Registry.MustRegister(m.decisions, m.duration, m.verifications, m.bodyBytes, m.inFlight, m.outcomes, m.refused, m.refusedCalls, m.panics, m.storeDuration, m.storeErrors, m.breakerState,
+	m.Registry.MustRegister(m.decisions, m.duration, m.verifications, m.decoys, m.bodyBytes, m.inFlight, m.outcomes, m.refused, m.refusedCalls, m.panics, m.storeDuration, m.storeErrors, m.breakerState,
 		m.reloads, m.reloadSuccess, m.reloadTime, m.inForce, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -102,6 +104,9 @@ func (m *Metrics) decided(d *policy.Decision, r *policy.Request, took time.Durat
 	m.bodyBytes.Observe(float64(r.BodyLen()))
 	if d.Verification != "" {
 		m.verifications.WithLabelValues(d.Endpoint, d.SecretVersion, d.Verification).Inc()
+	}
+	if d.Verification == policy.DecoyUsed {
+		m.decoys.WithLabelValues(d.Endpoint, d.SecretVersion).Inc()
 	}
 }
 
@@ -138,6 +143,11 @@ func (m *Metrics) SetPolicies(set *policy.Set, _ time.Time) {
 	var names []string // sorted
 	for _, e := range set.Endpoints() {
 		names = append(names, e.Name)
+		for _, v := range e.Versions {
+			if v.Decoy {
+				m.decoys.WithLabelValues(e.Name, v.Name) // 0, so that the first use is an increase
+			}
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -154,6 +164,7 @@ func (m *Metrics) SetPolicies(set *policy.Set, _ time.Time) {
 			m.decisions.DeletePartialMatch(gone)
 			m.duration.DeletePartialMatch(gone)
 			m.verifications.DeletePartialMatch(gone)
+			m.decoys.DeletePartialMatch(gone)
 		}
 	}
 	m.counted, m.departed = names, departed
@@ -162,7 +173,16 @@ func (m *Metrics) SetPolicies(set *policy.Set, _ time.Time) {
 // policyCollector tells of the set in force. It reads it as a whole, so that no scrape sees half of a reload.
 type policyCollector struct {
 	set                       atomic.Pointer[policy.Set]
+	uses                      func() []policy.SecretUse
 	info, available, notAfter *prometheus.Desc
+	lastUsed                  *prometheus.Desc
+}
+
+// WatchUses shows when each secret version was last used, as it is when metrics are read. It must be called before they are.
+func (m *Metrics) WatchUses(uses func() []policy.SecretUse) {
+	if m != nil {
+		m.inForce.uses = uses
+	}
 }
 
 func newPolicyCollector() *policyCollector {
@@ -171,6 +191,7 @@ func newPolicyCollector() *policyCollector {
 		info:      prometheus.NewDesc("hookauthz_policy_info", "Always 1; its label is the revision in force.", []string{"revision"}, nil),
 		available: prometheus.NewDesc("hookauthz_secret_available", "1 if the key of a secret version could be read.", version, nil),
 		notAfter:  prometheus.NewDesc("hookauthz_secret_not_after_timestamp_seconds", "When a secret version ends.", version, nil),
+		lastUsed:  prometheus.NewDesc("hookauthz_secret_last_used_timestamp_seconds", "When this server last saw a delivery that was signed with a secret version.", version, nil),
 	}
 }
 
@@ -178,6 +199,7 @@ func (c *policyCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.info
 	ch <- c.available
 	ch <- c.notAfter
+	ch <- c.lastUsed
 }
 
 func (c *policyCollector) Collect(ch chan<- prometheus.Metric) {
@@ -199,6 +221,14 @@ func (c *policyCollector) Collect(ch chan<- prometheus.Metric) {
 			if !v.NotAfter.IsZero() {
 				gauge(c.notAfter, float64(v.NotAfter.Unix()), e.Name, v.Name)
 			}
+		}
+	}
+	if c.uses == nil {
+		return
+	}
+	for _, u := range c.uses() {
+		if !u.LastUsed.IsZero() {
+			gauge(c.lastUsed, float64(u.LastUsed.UnixMilli())/1000, u.Endpoint, u.Version)
 		}
 	}
 }

@@ -76,6 +76,7 @@ type version struct {
 	window  secret.Window
 	revoked bool
 	decoy   bool
+	place   int // among all versions of the Set
 }
 
 // inForce says that a signature made with this version is good at t.

@@ -192,7 +192,7 @@ type Decision struct {
 	ClientAddress netip.Addr
 	// SecretVersion is the version whose secret matches; empty where none does.
 	SecretVersion string
-	// Verification is the result of the signature check for metrics: "" where there was none, "valid", or the name of the reason.
+	// Verification is the result of the signature check for metrics: "" where there was none, "valid", DecoyUsed, or the name of the reason.
 	Verification string
 	// DeliveryID and Event are as the sender gave them. They are the sender's word only, unless the scheme signs them.
 	DeliveryID       string
@@ -210,6 +210,9 @@ type Decision struct {
 	// LogShare is the share of allowed deliveries that are logged, as 1/N: 0 and 1 mean all.
 	LogShare int
 }
+
+// DecoyUsed is the Verification of a delivery that only a decoy version signs: somebody uses a secret that was never handed out.
+const DecoyUsed = "decoy"
 
 // Denied is the denial for a reason.
 func Denied(r Reason) Decision { return Decision{Outcome: Deny, Reason: r, Status: r.Status()} }

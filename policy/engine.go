@@ -39,8 +39,10 @@ type EngineConfig struct {
 // Engine decides about deliveries by the Set in force. It is safe for concurrent use.
 type Engine struct {
 	config EngineConfig
-	set    atomic.Pointer[Set]
+	force  atomic.Pointer[inForce]
 	checks sync.Pool
+
+	swap sync.Mutex // is held while another Set comes into force
 
 	listMu    sync.Mutex // is held while addresses are replaced
 	addresses atomic.Pointer[addresses]
@@ -56,15 +58,19 @@ func NewEngine(set *Set, c EngineConfig) *Engine {
 	}
 	e := &Engine{config: c}
 	e.checks.New = func() any { return new(check) }
-	e.set.Store(set)
+	e.Swap(set)
 	return e
 }
 
-// Swap puts another Set in force. Rates and replay memory stay.
-func (e *Engine) Swap(set *Set) { e.set.Store(set) }
+// Swap puts another Set in force. Rates, replay memory and what is known of the use of secrets stay.
+func (e *Engine) Swap(set *Set) {
+	e.swap.Lock()
+	defer e.swap.Unlock()
+	e.force.Store(newInForce(set, e.force.Load()))
+}
 
 // Set is the Set in force.
-func (e *Engine) Set() *Set { return e.set.Load() }
+func (e *Engine) Set() *Set { return e.force.Load().set }
 
 // Settle tells the store how the application answered a delivery whose Decision carried a reservation.
 func (e *Engine) Settle(ctx context.Context, now time.Time, endpoint string, token Token, confirmed bool) (bool, error) {
@@ -105,6 +111,7 @@ type check struct {
 	engine  *Engine
 	request *Request
 	webhook *Webhook
+	uses    []*use // of the versions of the Set, by their place
 	d       Decision
 
 	delivery     signature.Delivery
@@ -133,7 +140,9 @@ func (c *check) reset() {
 
 // decide takes the steps in their order: cheap before costly, reading before writing, local before shared.
 func (c *check) decide() Decision {
-	set := c.engine.set.Load()
+	force := c.engine.force.Load()
+	set := force.set
+	c.uses = force.uses
 	c.d = Decision{Revision: set.revision}
 	w, reason := set.find(c.request)
 	if w != nil {
@@ -385,7 +394,7 @@ func (c *check) signature() Reason {
 		c.d.Verification = "valid"
 		return OK
 	}
-	if c.d.Verification != decoyUsed {
+	if c.d.Verification != DecoyUsed {
 		c.d.Verification = reason.String()
 	}
 	if reason == SecretUnavailable {
@@ -398,9 +407,6 @@ func (c *check) signature() Reason {
 	}
 	return reason
 }
-
-// decoyUsed is the result of a verification that a decoy version matches.
-const decoyUsed = "decoy"
 
 // failures translates what stops a verification before any key is tried.
 var failures = map[signature.Failure]Reason{
@@ -422,9 +428,10 @@ func (c *check) verify() Reason {
 	match, available := c.matchVersion()
 	if match == nil {
 		if dead := c.matchDeadVersion(); dead != nil {
+			c.uses[dead.place].note(r.Time)
 			c.d.SecretVersion = dead.name
 			if dead.decoy {
-				c.d.Verification = decoyUsed
+				c.d.Verification = DecoyUsed
 			}
 			return SecretExpired
 		}
@@ -448,6 +455,7 @@ func (c *check) verify() Reason {
 	if w.tolerance > 0 && !c.verification.Fresh(r.Time, w.tolerance) {
 		return TimestampOutOfTolerance
 	}
+	c.uses[match.place].note(r.Time)
 	return OK
 }
 

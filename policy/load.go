@@ -163,6 +163,12 @@ func (l *loader) compile(documents []*document) *Set {
 	forgetIdleOracles(set.webhooks)
 	set.index = newIndex(set.webhooks, func(w, other *Webhook, host, path string) { l.overlap(documents, w, other, host, path) })
 	slices.SortFunc(set.webhooks, func(a, b *Webhook) int { return strings.Compare(a.name, b.name) })
+	for _, w := range set.webhooks {
+		for i := range w.versions {
+			w.versions[i].place = set.versions
+			set.versions++
+		}
+	}
 	set.secretFiles, set.unread = l.secretFiles, l.unread
 	set.warnings = l.finish(l.warnings)
 	set.secretFaults = l.finish(l.secretFaults)

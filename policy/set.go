@@ -10,6 +10,7 @@ type Set struct {
 	revision     string
 	byName       map[string]*Webhook
 	webhooks     []*Webhook // by name
+	versions     int        // of all webhooks
 	index        *index
 	warnings     Faults
 	secretFaults Faults
