@@ -2,7 +2,6 @@ package main
 
 import (
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/hookauthz/hookauthz/extauthz"
@@ -17,8 +16,7 @@ const certificateLogEvery = 10 * time.Second
 
 // newCertificates finds the certificates that deliveries name. It asks nobody unless a policy has a scheme that needs one.
 func newCertificates(metrics *extauthz.CertificateMetrics, logger *slog.Logger, now func() time.Time) *fetch.Certificates {
-	var mu sync.Mutex // guards what follows
-	var logged time.Time
+	limit := &repeats{every: certificateLogEvery, now: now}
 	return fetch.NewCertificates(fetch.CertificatesConfig{
 		IssuerHosts: issuerHosts,
 		Now:         now,
@@ -28,11 +26,8 @@ func newCertificates(metrics *extauthz.CertificateMetrics, logger *slog.Logger, 
 				logger.Info("certificate fetched", "host", host)
 				return
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			if at := now(); at.Sub(logged) >= certificateLogEvery {
-				logged = at
-				logger.Error("certificate not fetched: deliveries that name it get 503", "host", host, "error", err)
+			if held, due := limit.due(); due {
+				logger.Error("certificate not fetched: deliveries that name it get 503", "host", host, "error", err, "repeated", held)
 			}
 		},
 	})

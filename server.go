@@ -29,6 +29,7 @@ type server struct {
 	lists    *fetch.Refresher
 	certs    *fetch.Certificates
 	store    *sharedStore // nil: memory
+	traces   *traces      // nil: off
 	envoy    net.Listener
 	admin    *adminListeners
 }
@@ -67,10 +68,13 @@ func newServer(p process, f *serveFlags) (*server, error) {
 	defer func() {
 		if !opened {
 			s.store.close()
+			s.traces.close()
 		}
 	}()
 	metrics.WatchStore(func() []extauthz.StoreStats { return s.store.stats(memory) })
+	s.traces = openTraces(p, build, metrics, logger)
 	config := s.store.engine(memory, metrics)
+	config.Store = s.traces.store(config.Store)
 	config.AllowStringBody = f.allowStringBody
 	s.certs = newCertificates(metrics.Certificates(), logger, p.now)
 	config.Certificates = s.certs
@@ -89,6 +93,8 @@ func newServer(p process, f *serveFlags) (*server, error) {
 		Settler:          engine,
 		Logger:           logger,
 		Metrics:          metrics,
+		Tracer:           s.traces.tracer(),
+		Propagator:       s.traces.propagator(),
 		Now:              p.now,
 		TLS:              security,
 		MaxBody:          int64(f.policies.maxBody),
@@ -196,6 +202,7 @@ func (s *server) runParts(ctx context.Context, stop func()) error {
 	end()
 	parts.Wait()
 	s.certs.Close()
+	s.traces.close()
 	return errors.Join(failure, adminFailure)
 }
 

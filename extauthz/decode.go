@@ -365,9 +365,14 @@ func printable(s string) bool {
 	return true
 }
 
-// traceID is the trace of a W3C traceparent header: version, 32 hex digits, 16 hex digits, flags. "" where there is none.
+// traceID is the trace of a traceparent header. "" where there is none.
 func traceID(list []policy.Header) string {
 	parent, _ := only(list, "traceparent")
+	return traceIDOf(parent)
+}
+
+// traceIDOf is the trace of a W3C traceparent: version, 32 hex digits, 16 hex digits, flags. "" for what is none.
+func traceIDOf(parent string) string {
 	version, rest, _ := strings.Cut(parent, "-")
 	trace, rest, _ := strings.Cut(rest, "-")
 	span, rest, _ := strings.Cut(rest, "-")

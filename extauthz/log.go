@@ -43,7 +43,7 @@ func newDecisionLog(l *slog.Logger) *decisionLog {
 func (l *decisionLog) decided(ctx context.Context, d *policy.Decision, r *policy.Request, took time.Duration, now time.Time) {
 	level := levelOf(d)
 	if l.logger.Enabled(ctx, level) && l.admit(ctx, d, now.Unix()) {
-		l.logger.LogAttrs(ctx, level, "decision", attributesOf(d, r, took)...)
+		l.logger.LogAttrs(ctx, level, "decision", attributesOf(d, r, traceOf(ctx, r), took)...)
 	}
 	if d.Verification == policy.DecoyUsed {
 		l.alarm(ctx, d, r, now)
@@ -76,7 +76,7 @@ func levelOf(d *policy.Decision) slog.Level {
 	return slog.LevelWarn
 }
 
-func attributesOf(d *policy.Decision, r *policy.Request, took time.Duration) []slog.Attr {
+func attributesOf(d *policy.Decision, r *policy.Request, trace string, took time.Duration) []slog.Attr {
 	attributes := make([]slog.Attr, 0, 18)
 	add := func(a slog.Attr) { attributes = append(attributes, a) }
 	text := func(name, value string) {
@@ -102,7 +102,7 @@ func attributesOf(d *policy.Decision, r *policy.Request, took time.Duration) []s
 	add(slog.Int("body_bytes", r.BodyLen()))
 	add(slog.Float64("duration_ms", float64(took.Microseconds())/1000))
 	text("request_id", r.RequestID)
-	text("trace_id", traceID(r.Headers))
+	text("trace_id", trace)
 	text("policy_revision", d.Revision)
 	if d.Reason == policy.Shadow {
 		text("shadow", d.Shadow.String())

@@ -95,12 +95,13 @@ func (m *Metrics) begin() (done func()) {
 	return m.inFlight.Dec
 }
 
-func (m *Metrics) decided(d *policy.Decision, r *policy.Request, took time.Duration) {
+// decided counts a decision. The exemplar, if there is one, goes with its duration.
+func (m *Metrics) decided(d *policy.Decision, r *policy.Request, took time.Duration, exemplar prometheus.Labels) {
 	if m == nil {
 		return
 	}
 	m.decisions.WithLabelValues(d.Endpoint, d.Outcome.String(), d.Reason.String()).Inc()
-	m.duration.WithLabelValues(d.Endpoint).Observe(took.Seconds())
+	observe(m.duration.WithLabelValues(d.Endpoint), took, exemplar)
 	m.bodyBytes.Observe(float64(r.BodyLen()))
 	if d.Verification != "" {
 		m.verifications.WithLabelValues(d.Endpoint, d.SecretVersion, d.Verification).Inc()
@@ -108,6 +109,14 @@ func (m *Metrics) decided(d *policy.Decision, r *policy.Request, took time.Durat
 	if d.Verification == policy.DecoyUsed {
 		m.decoys.WithLabelValues(d.Endpoint, d.SecretVersion).Inc()
 	}
+}
+
+func observe(o prometheus.Observer, took time.Duration, exemplar prometheus.Labels) {
+	if exemplar == nil {
+		o.Observe(took.Seconds())
+		return
+	}
+	o.(prometheus.ExemplarObserver).ObserveWithExemplar(took.Seconds(), exemplar)
 }
 
 func (m *Metrics) outcome(result string) {

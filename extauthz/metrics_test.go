@@ -153,7 +153,7 @@ func TestSetPolicies(t *testing.T) {
 	m := NewMetrics("test")
 	decide := func(endpoint string) {
 		d := policy.Decision{Outcome: policy.Allow, Reason: policy.OK, Endpoint: endpoint, SecretVersion: "1", Verification: "valid"}
-		m.decided(&d, &policy.Request{}, time.Millisecond)
+		m.decided(&d, &policy.Request{}, time.Millisecond, nil)
 	}
 	endpoints := func() []string {
 		found := make(map[string]int)
@@ -221,7 +221,7 @@ func TestMetricsConcurrently(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				m.decided(&policy.Decision{Endpoint: "b"}, &policy.Request{}, 0)
+				m.decided(&policy.Decision{Endpoint: "b"}, &policy.Request{}, 0, nil)
 			}
 		}
 	})
@@ -286,7 +286,7 @@ func (canceledStore) Take(context.Context, *policy.Take) (policy.Taken, error) {
 func TestNoMetrics(t *testing.T) {
 	var m *Metrics
 	m.begin()()
-	m.decided(&policy.Decision{}, &policy.Request{}, 0)
+	m.decided(&policy.Decision{}, &policy.Request{}, 0, nil)
 	m.outcome("confirmed")
 	m.connectionRefused()
 	m.panicked()

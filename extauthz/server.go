@@ -14,6 +14,8 @@ import (
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -46,6 +48,10 @@ type Config struct {
 	Logger *slog.Logger
 	// Metrics counts. Nil: nothing is counted.
 	Metrics *Metrics
+	// Tracer makes a span of each check, as a child of Envoy's. Nil: none.
+	Tracer trace.Tracer
+	// Propagator reads Envoy's span from the metadata of a call. Default: W3C trace context.
+	Propagator propagation.TextMapPropagator
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 	// TLS secures the listener. Nil: plain text.
@@ -69,6 +75,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Propagator == nil {
+		c.Propagator = propagation.TraceContext{}
 	}
 	if c.MaxBody <= 0 {
 		c.MaxBody = policy.DefaultMaxBody
@@ -137,6 +146,7 @@ type Server struct {
 	memory   *budget       // for messages
 	calls    atomic.Int64  // open checks
 	log      *decisionLog
+	spans    *spans
 	grpc     *grpc.Server
 	health   *healthService
 	outcomes *outcomes
@@ -154,6 +164,7 @@ func NewServer(c Config) *Server {
 		limits:   c.limits(),
 		deadline: defaultDeadline,
 		log:      newDecisionLog(c.Logger),
+		spans:    newSpans(&c),
 		draining: make(chan struct{}),
 	}
 	s.memory = newBudget(s.limits.Bytes)
@@ -287,6 +298,7 @@ func (s *Server) check(stream grpc.ServerStream) error {
 	defer s.config.Metrics.begin()()
 	ctx, cancel := early(stream.Context())
 	defer cancel()
+	ctx, span := s.spans.start(ctx, begin)
 
 	r := &policy.Request{Time: begin}
 	d := policy.Denied(policy.InternalError)
@@ -304,7 +316,7 @@ func (s *Server) check(stream grpc.ServerStream) error {
 		reply = respond(nil, &d, &policy.Request{})
 	}
 	err := stream.SendMsg(encoded(reply))
-	s.guard(func() { s.report(ctx, &d, r, begin) })
+	s.guard(func() { s.report(ctx, span, &d, r, begin) })
 	return err
 }
 
@@ -352,9 +364,10 @@ func (s *Server) decide(ctx context.Context, r *policy.Request, taken *int64, me
 	return d
 }
 
-// report counts and logs a decision.
-func (s *Server) report(ctx context.Context, d *policy.Decision, r *policy.Request, begin time.Time) {
+// report counts, logs and traces a decision.
+func (s *Server) report(ctx context.Context, span trace.Span, d *policy.Decision, r *policy.Request, begin time.Time) {
 	now := s.config.Now()
-	s.config.Metrics.decided(d, r, now.Sub(begin))
+	defer endSpan(span, d, now)
+	s.config.Metrics.decided(d, r, now.Sub(begin), exemplar(span))
 	s.log.decided(ctx, d, r, now.Sub(begin), now)
 }
