@@ -48,8 +48,9 @@ and the last good ones stay.
 SIGTERM and SIGINT stop it: it says so to Envoy's health check, finishes the checks in flight (--drain at
 most) and ends. A second signal ends it at once.
 
-Decisions and events are logged to standard error, one line each. Traces go where the OTEL_ variables of
-OpenTelemetry say, nowhere without them: OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318`,
+Decisions and events are logged to standard error, one line each. No check waits for it: lines that it does not
+take (more than 4 MiB behind) are dropped, and their number is logged. Traces go where the OTEL_
+variables of OpenTelemetry say, nowhere without them: OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318`,
 		Example: `  hookauthz serve --policies policies/
   hookauthz serve --policies /etc/hookauthz --listen unix:/run/hookauthz/authz.sock --environment production
   hookauthz serve --policies /etc/hookauthz --listen :9001 --tls-cert tls.crt --tls-key tls.key \

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hookauthz/hookauthz/extauthz"
 	"github.com/hookauthz/hookauthz/extauthz/admin"
+	"github.com/hookauthz/hookauthz/lines"
 	"github.com/hookauthz/hookauthz/policy"
 	"github.com/hookauthz/hookauthz/policy/fetch"
 	"github.com/hookauthz/hookauthz/policy/store"
@@ -34,10 +35,15 @@ type server struct {
 	admin    *adminListeners
 }
 
+// logPatience is how long the last lines of the log may take when the program ends.
+const logPatience = 2 * time.Second
+
 func serve(ctx context.Context, p process, f *serveFlags) error {
+	logger, log := newLogger(p.stderr, f.logLevel.value, f.logFormat.value)
+	defer log.Close(logPatience)
 	signals := make(chan os.Signal, 4)
 	p.signals(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	s, err := newServer(p, f)
+	s, err := newServer(p, f, logger)
 	if err != nil {
 		return err
 	}
@@ -45,8 +51,7 @@ func serve(ctx context.Context, p process, f *serveFlags) error {
 }
 
 // newServer loads the policies and opens the listeners.
-func newServer(p process, f *serveFlags) (*server, error) {
-	logger := newLogger(p.stderr, f.logLevel.value, f.logFormat.value)
+func newServer(p process, f *serveFlags, logger *slog.Logger) (*server, error) {
 	build := thisBuild()
 	metrics := extauthz.NewMetrics(build.Version)
 	s := &server{logger: logger, policies: &policies{
@@ -206,15 +211,16 @@ func (s *server) runParts(ctx context.Context, stop func()) error {
 	return errors.Join(failure, adminFailure)
 }
 
-func newLogger(w io.Writer, level, format string) *slog.Logger {
+// newLogger makes a logger whose lines nobody waits for. The Writer must be closed.
+func newLogger(out io.Writer, level, format string) (logger *slog.Logger, w *lines.Writer) {
 	var l slog.Level
 	// The flag takes only levels that this understands.
 	_ = l.UnmarshalText([]byte(level))
-	options := &slog.HandlerOptions{Level: l}
-	if format == "text" {
-		return slog.New(slog.NewTextHandler(w, options))
-	}
-	return slog.New(slog.NewJSONHandler(w, options))
+	w = lines.NewWriter(out, lines.WriterConfig{Lost: func(n int) {
+		logger.Error("lines of the log were lost: standard error takes them too slowly", "lines", n)
+	}})
+	logger = slog.New(lines.NewHandler(w, format == "json", l))
+	return logger, w
 }
 
 // load reads the files; nil where TLS is off.

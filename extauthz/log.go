@@ -14,6 +14,7 @@ import (
 // and reason, then counted.
 type decisionLog struct {
 	logger *slog.Logger
+	lines  sync.Pool // of *[]slog.Attr
 
 	mu      sync.Mutex // guards what follows
 	second  int64
@@ -43,7 +44,7 @@ func newDecisionLog(l *slog.Logger) *decisionLog {
 func (l *decisionLog) decided(ctx context.Context, d *policy.Decision, r *policy.Request, took time.Duration, now time.Time) {
 	level := levelOf(d)
 	if l.logger.Enabled(ctx, level) && l.admit(ctx, d, now.Unix()) {
-		l.logger.LogAttrs(ctx, level, "decision", attributesOf(d, r, traceOf(ctx, r), took)...)
+		l.write(ctx, level, now, d, r, took)
 	}
 	if d.Verification == policy.DecoyUsed {
 		l.alarm(ctx, d, r, now)
@@ -65,6 +66,23 @@ func (l *decisionLog) alarm(ctx context.Context, d *policy.Decision, r *policy.R
 	l.logger.LogAttrs(ctx, slog.LevelError, "decoy used", attributes...)
 }
 
+// write writes the line. The attributes stand in a group without a name, which is its members, so that their slice can be used again.
+func (l *decisionLog) write(ctx context.Context, level slog.Level, now time.Time, d *policy.Decision, r *policy.Request, took time.Duration) {
+	list, ok := l.lines.Get().(*[]slog.Attr)
+	if !ok {
+		list = new([]slog.Attr)
+	}
+	defer func() {
+		clear(*list)
+		l.lines.Put(list)
+	}()
+	*list = appendAttributes((*list)[:0], d, r, traceOf(ctx, r), took)
+	record := slog.NewRecord(now, level, "decision", 0)
+	record.AddAttrs(slog.Attr{Value: slog.GroupValue(*list...)})
+	// A line that cannot be written is no reason to fail.
+	_ = l.logger.Handler().Handle(ctx, record)
+}
+
 // levelOf is error for our own faults, warn for denials and info for the rest. A pause and a delivery under way are nobody's fault.
 func levelOf(d *policy.Decision) slog.Level {
 	switch {
@@ -76,9 +94,8 @@ func levelOf(d *policy.Decision) slog.Level {
 	return slog.LevelWarn
 }
 
-func attributesOf(d *policy.Decision, r *policy.Request, trace string, took time.Duration) []slog.Attr {
-	attributes := make([]slog.Attr, 0, 18)
-	add := func(a slog.Attr) { attributes = append(attributes, a) }
+func appendAttributes(list []slog.Attr, d *policy.Decision, r *policy.Request, trace string, took time.Duration) []slog.Attr {
+	add := func(a slog.Attr) { list = append(list, a) }
 	text := func(name, value string) {
 		if value != "" {
 			add(slog.String(name, value))
@@ -110,7 +127,7 @@ func attributesOf(d *policy.Decision, r *policy.Request, trace string, took time
 	if d.Degraded {
 		add(slog.Bool("degraded", true))
 	}
-	return attributes
+	return list
 }
 
 // admit reports whether the line of a decision is written. A sender that is verified is known, so all of its lines are; a share of those allowed.

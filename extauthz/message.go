@@ -21,11 +21,8 @@ type messageReader interface {
 	Read(n int) (mem.BufferSlice, error)
 }
 
-// The parts of a gRPC message.
-const (
-	prefixBytes = 5        // compressed flag and length
-	readBytes   = 64 << 10 // read at once: no more than a stream's window, so that reading does not widen it
-)
+// prefixBytes is what stands before a gRPC message: the compressed flag and the length.
+const prefixBytes = 5
 
 // footprint is the memory that a call with a message of n bytes takes: its bytes, its decoded form, and the call itself.
 func footprint(n int) int64 { return 2*int64(n) + 32<<10 }
@@ -73,18 +70,13 @@ func (s *Server) receive(ctx context.Context, taken *int64, into *received) erro
 	return into.read(stream, n)
 }
 
-// read takes n bytes in small parts: what is not read yet stays within the stream's window.
-func (p *received) read(stream messageReader, n int) error {
-	for n > 0 {
-		part, err := stream.Read(min(readBytes, n))
-		if err != nil {
-			return err
-		}
-		p.parts = append(p.parts, part...)
-		for _, b := range part {
-			p.segments = append(p.segments, b.ReadOnlyData())
-			n -= b.Len()
-		}
+// read takes a message of n bytes, for which there is memory: where they are more than the stream's window, grpc-go opens it for all of them.
+func (p *received) read(stream messageReader, n int) (err error) {
+	if p.parts, err = stream.Read(n); err != nil {
+		return err
+	}
+	for _, b := range p.parts {
+		p.segments = append(p.segments, b.ReadOnlyData())
 	}
 	return nil
 }

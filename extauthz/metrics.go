@@ -25,7 +25,7 @@ type Metrics struct {
 	verifications *prometheus.CounterVec
 	decoys        *prometheus.CounterVec
 	bodyBytes     prometheus.Histogram
-	inFlight      prometheus.Gauge
+	inFlight      atomic.Int64
 	outcomes      *prometheus.CounterVec
 	refused       prometheus.Counter
 	refusedCalls  prometheus.Counter
@@ -37,6 +37,7 @@ type Metrics struct {
 	reloadSuccess prometheus.Gauge
 	reloadTime    prometheus.Gauge
 	inForce       *policyCollector
+	endpoints     atomic.Pointer[map[string]*endpointSeries] // of the policies in force, and "" for deliveries without one
 
 	mu       sync.Mutex // guards what follows
 	counted  []string   // endpoints of the policies in force, sorted
@@ -65,7 +66,6 @@ func NewMetrics(version string) *Metrics {
 		verifications: counter("signature_verifications_total", "Signature verifications, by endpoint, matching secret version and result.", "endpoint", "version", "result"),
 		decoys:        counter("decoy_used_total", "Deliveries signed with a decoy: a secret that was never handed out.", "endpoint", "version"),
 		bodyBytes:     prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookauthz_body_bytes", Help: "Sizes of bodies.", Buckets: prometheus.ExponentialBuckets(256, 4, 9)}),
-		inFlight:      gauge("checks_in_flight", "Checks that are under way."),
 		outcomes:      counter("outcomes_total", "Entries of Envoy's access log, by what they did to a reservation.", "result"),
 		refused:       count("connections_refused_total", "Connections that were closed at once because there were too many."),
 		refusedCalls:  count("calls_refused_total", "Checks that were refused without an answer because there were too many."),
@@ -78,21 +78,28 @@ func NewMetrics(version string) *Metrics {
 		reloadTime:    gauge("policy_last_reload_success_timestamp_seconds", "When policies were last put in force."),
 		inForce:       newPolicyCollector(),
 	}
+	m.endpoints.Store(&map[string]*endpointSeries{"": {}})
+	inFlight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hookauthz_checks_in_flight", Help: "Checks that are under way."},
+		func() float64 { return float64(m.inFlight.Load()) })
 	build := gauges("build_info", "Always 1; its labels are the version and the Go version.", "version", "goversion")
 	build.WithLabelValues(version, runtime.Version()).Set(1)
-	m.Registry.MustRegister(m.decisions, m.duration, m.verifications, m.decoys, m.bodyBytes, m.inFlight, m.outcomes, m.refused, m.refusedCalls, m.panics, m.storeDuration, m.storeErrors, m.breakerState,
+	m.Registry.MustRegister(m.decisions, m.duration, m.verifications, m.decoys, m.bodyBytes, inFlight, m.outcomes, m.refused, m.refusedCalls, m.panics, m.storeDuration, m.storeErrors, m.breakerState,
 		m.reloads, m.reloadSuccess, m.reloadTime, m.inForce, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
-// begin counts a check in flight until the returned func is called.
-func (m *Metrics) begin() (done func()) {
-	if m == nil {
-		return func() {}
+// begin counts a check in flight until end.
+func (m *Metrics) begin() {
+	if m != nil {
+		m.inFlight.Add(1)
 	}
-	m.inFlight.Inc()
-	return m.inFlight.Dec
+}
+
+func (m *Metrics) end() {
+	if m != nil {
+		m.inFlight.Add(-1)
+	}
 }
 
 // decided counts a decision. The exemplar, if there is one, goes with its duration.
@@ -100,11 +107,20 @@ func (m *Metrics) decided(d *policy.Decision, r *policy.Request, took time.Durat
 	if m == nil {
 		return
 	}
-	m.decisions.WithLabelValues(d.Endpoint, d.Outcome.String(), d.Reason.String()).Inc()
-	observe(m.duration.WithLabelValues(d.Endpoint), took, exemplar)
+	e := (*m.endpoints.Load())[d.Endpoint]
+	if e == nil {
+		e = new(endpointSeries) // of a set that has just left
+	}
+	e.decisions.get(decisionLabels{d.Outcome, d.Reason}, func() prometheus.Counter {
+		return m.decisions.WithLabelValues(d.Endpoint, d.Outcome.String(), d.Reason.String())
+	}).Inc()
+	duration := e.duration.get(struct{}{}, func() prometheus.Observer { return m.duration.WithLabelValues(d.Endpoint) })
+	observe(duration, took, exemplar)
 	m.bodyBytes.Observe(float64(r.BodyLen()))
 	if d.Verification != "" {
-		m.verifications.WithLabelValues(d.Endpoint, d.SecretVersion, d.Verification).Inc()
+		e.verifications.get(verificationLabels{d.SecretVersion, d.Verification}, func() prometheus.Counter {
+			return m.verifications.WithLabelValues(d.Endpoint, d.SecretVersion, d.Verification)
+		}).Inc()
 	}
 	if d.Verification == policy.DecoyUsed {
 		m.decoys.WithLabelValues(d.Endpoint, d.SecretVersion).Inc()
@@ -160,6 +176,13 @@ func (m *Metrics) SetPolicies(set *policy.Set, _ time.Time) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	before, after := *m.endpoints.Load(), make(map[string]*endpointSeries, len(names)+1)
+	for _, name := range append([]string{""}, names...) {
+		if after[name] = before[name]; after[name] == nil {
+			after[name] = new(endpointSeries)
+		}
+	}
+	m.endpoints.Store(&after)
 	var departed []string
 	for _, old := range m.counted {
 		if _, kept := slices.BinarySearch(names, old); !kept {
@@ -305,38 +328,50 @@ func (m *Metrics) Store(s policy.Store) policy.Store {
 	if m == nil {
 		return s
 	}
-	return &measuredStore{s, m}
+	measured := &measuredStore{store: s}
+	for name, o := range map[string]*operation{"take": &measured.take, "release": &measured.release, "settle": &measured.settle} {
+		o.duration, o.errors, o.name = m.storeDuration, m.storeErrors, name
+	}
+	return measured
 }
 
+// measuredStore has the series of each operation at hand.
 type measuredStore struct {
-	store   policy.Store
-	metrics *Metrics
+	store                 policy.Store
+	take, release, settle operation
 }
 
-func (s *measuredStore) measure(op string, begin time.Time, err error) {
-	s.metrics.storeDuration.WithLabelValues(op).Observe(time.Since(begin).Seconds())
+type operation struct {
+	duration prometheus.ObserverVec
+	errors   *prometheus.CounterVec
+	name     string
+	observed resolved[struct{}, prometheus.Observer]
+}
+
+func (o *operation) measure(begin time.Time, err error) {
+	o.observed.get(struct{}{}, func() prometheus.Observer { return o.duration.WithLabelValues(o.name) }).Observe(time.Since(begin).Seconds())
 	if err != nil && !errors.Is(err, context.Canceled) {
-		s.metrics.storeErrors.WithLabelValues(op).Inc()
+		o.errors.WithLabelValues(o.name).Inc()
 	}
 }
 
 func (s *measuredStore) Take(ctx context.Context, t *policy.Take) (policy.Taken, error) {
 	begin := time.Now()
 	taken, err := s.store.Take(ctx, t)
-	s.measure("take", begin, err)
+	s.take.measure(begin, err)
 	return taken, err
 }
 
 func (s *measuredStore) Release(ctx context.Context, t *policy.Take) error {
 	begin := time.Now()
 	err := s.store.Release(ctx, t)
-	s.measure("release", begin, err)
+	s.release.measure(begin, err)
 	return err
 }
 
 func (s *measuredStore) Settle(ctx context.Context, now time.Time, endpoint string, token policy.Token, confirmed bool) (bool, error) {
 	begin := time.Now()
 	settled, err := s.store.Settle(ctx, now, endpoint, token, confirmed)
-	s.measure("settle", begin, err)
+	s.settle.measure(begin, err)
 	return settled, err
 }

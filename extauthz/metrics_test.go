@@ -285,7 +285,8 @@ func (canceledStore) Take(context.Context, *policy.Take) (policy.Taken, error) {
 // Without metrics everything works and nothing is counted.
 func TestNoMetrics(t *testing.T) {
 	var m *Metrics
-	m.begin()()
+	m.begin()
+	m.end()
 	m.decided(&policy.Decision{}, &policy.Request{}, 0, nil)
 	m.outcome("confirmed")
 	m.connectionRefused()

@@ -91,6 +91,9 @@ func (c Config) withDefaults() Config {
 	if c.Drain <= 0 {
 		c.Drain = 10 * time.Second
 	}
+	if c.pool == nil {
+		c.pool = new(framePool)
+	}
 	return c
 }
 
@@ -121,8 +124,11 @@ const (
 	// maxStreams is what Envoy takes for the limit until it is told another one. It fills a new connection at once: a lower limit would make
 	// errors of the calls beyond it.
 	maxStreams = 1024
-	// window is the smallest that grpc-go takes.
-	window = 64 << 10
+	// window holds a delivery of 64 KiB, so that one up to that size arrives without a word from here. It is opened for a larger one once
+	// there is memory for it.
+	window = 128 << 10
+	// connectionWindow is so large that it holds up no body: what is received is bounded by the windows of calls.
+	connectionWindow = 8 << 20
 )
 
 // limits shares the memory: one half for messages that are read, the other for what waits in the windows of the calls.
@@ -194,18 +200,16 @@ func (s *Server) options() []grpc.ServerOption {
 		// Windows of a fixed size: what a peer may send unread is known, and does not grow with its bandwidth. The window of the connection
 		// bounds nothing: grpc-go opens it again as bytes arrive.
 		grpc.StaticStreamWindowSize(s.limits.Window),
-		grpc.StaticConnWindowSize(16 * s.limits.Window),
+		grpc.StaticConnWindowSize(connectionWindow),
 		// Envoy pings every 30 s; grpc-go takes pings under 5 minutes for abuse unless it is told otherwise.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: s.config.MaxConnectionAge, MaxConnectionAgeGrace: 30 * time.Second}),
 		grpc.ConnectionTimeout(10 * time.Second),
 		grpc.InTapHandle(s.tap),
 		grpc.ForceServerCodecV2(newCodec()),
+		experimental.BufferPool(s.config.pool),
 		// Workers keep their grown stacks: a new goroutine for each check spends a tenth of its time on growing one.
 		grpc.NumStreamWorkers(uint32(4 * runtime.GOMAXPROCS(0))),
-	}
-	if s.config.pool != nil {
-		options = append(options, experimental.BufferPool(s.config.pool))
 	}
 	if s.config.TLS != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(s.config.TLS)))
@@ -295,7 +299,8 @@ var checkService = grpc.ServiceDesc{
 // check answers one call. Whatever happens, the answer is explicit: never an allow by default and never a gRPC error.
 func (s *Server) check(stream grpc.ServerStream) error {
 	begin := s.config.Now()
-	defer s.config.Metrics.begin()()
+	s.config.Metrics.begin()
+	defer s.config.Metrics.end()
 	ctx, cancel := early(stream.Context())
 	defer cancel()
 	ctx, span := s.spans.start(ctx, begin)

@@ -193,7 +193,7 @@ func TestMessageSize(t *testing.T) {
 	}{
 		{"empty", 0, ""},
 		{"small", 100, ""},
-		{"one byte more than is read at once", readBytes + 1, ""},
+		{"one byte more than the window holds", window + 1, ""},
 		{"the largest", largest, ""},
 		{"one byte too many", largest + 1, "body_too_large"},
 		{"far too many", 4 * largest, "body_too_large"},
@@ -824,7 +824,7 @@ func TestLimits(t *testing.T) {
 		}
 	}
 	byDefault := Config{}.withDefaults()
-	want := Limits{MessageBytes: 5 << 20, Bytes: 512 << 20, Messages: 51, Calls: 8192, Window: 64 << 10, Connections: 1024, Streams: 1024}
+	want := Limits{MessageBytes: 5 << 20, Bytes: 512 << 20, Messages: 51, Calls: 4096, Window: 128 << 10, Connections: 1024, Streams: 1024}
 	if diff := cmp.Diff(byDefault.limits(), want); diff != "" {
 		t.Errorf("limits by default (-got +want):\n%s", diff)
 	}
