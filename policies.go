@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -23,7 +24,7 @@ type policies struct {
 
 	engine *policy.Engine
 	// What was logged last, so that a fault that stays is logged once.
-	failure, secretFailure string
+	failure, secretFailure, secretWarning string
 	// The last load failed although the files may be all right.
 	unread bool
 
@@ -122,17 +123,24 @@ func (s *policies) reread(c reload.Change) bool {
 	return !set.Unread()
 }
 
-// secretsRead reports which secrets are there. Those that are not are logged when that changes.
+// secretsRead reports which secrets are there. Those that are not, and those that are weak, are logged when that changes.
 func (s *policies) secretsRead(set *policy.Set) {
 	s.metrics.SetPolicies(set, s.now())
-	text := set.SecretFaults().Error()
-	if text == s.secretFailure {
-		return
+	report := func(faults policy.Faults, said *string, level slog.Level, message string) {
+		var text strings.Builder
+		for _, f := range faults {
+			text.WriteString(f.String() + "\n")
+		}
+		if text.String() == *said {
+			return
+		}
+		*said = text.String()
+		for _, f := range faults {
+			s.logFault(level, message, f)
+		}
 	}
-	s.secretFailure = text
-	for _, f := range set.SecretFaults() {
-		s.logFault(slog.LevelError, "secret unavailable", f)
-	}
+	report(set.SecretFaults(), &s.secretFailure, slog.LevelError, "secret unavailable")
+	report(set.SecretWarnings(), &s.secretWarning, slog.LevelWarn, "policy warning")
 }
 
 func (s *policies) logFault(level slog.Level, message string, f policy.Fault) {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -46,7 +47,7 @@ secrets are not at hand, as in CI.`,
 			if err != nil {
 				return err
 			}
-			for _, w := range set.Warnings() {
+			for _, w := range slices.Concat(set.Warnings(), set.SecretWarnings()) {
 				fmt.Fprintf(p.stderr, "warning: %s\n", w)
 			}
 			v := validated(set)
@@ -63,7 +64,7 @@ secrets are not at hand, as in CI.`,
 // validated sums up a set. Lists are never null in JSON.
 func validated(set *policy.Set) validation {
 	v := validation{Revision: set.Revision(), Faults: policy.Faults{}, Warnings: policy.Faults{}}
-	v.Warnings = append(v.Warnings, set.Warnings()...)
+	v.Warnings = append(v.Warnings, slices.Concat(set.Warnings(), set.SecretWarnings())...)
 	for _, e := range set.Endpoints() {
 		v.Webhooks++
 		v.Secrets += len(e.Versions)

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"mime"
 	"net/netip"
@@ -408,6 +409,7 @@ func (c *compiler) publicURL() {
 
 // keySource is one entry of secrets or publicKeys.
 type keySource struct {
+	webhook      string
 	path         string
 	version      string
 	value        string
@@ -427,11 +429,11 @@ func (c *compiler) versions() {
 	}
 	var sources []keySource
 	for i, v := range s.Secrets {
-		sources = append(sources, keySource{fmt.Sprintf("signature.secrets[%d]", i), v.Version, "", secret.Ref{Env: v.Env, File: v.File}, v.Dir,
+		sources = append(sources, keySource{c.doc.name, fmt.Sprintf("signature.secrets[%d]", i), v.Version, "", secret.Ref{Env: v.Env, File: v.File}, v.Dir,
 			secret.Window{NotBefore: v.NotBefore, NotAfter: v.NotAfter}, v.Environments, v.Revoked, v.Decoy})
 	}
 	for i, v := range s.PublicKeys {
-		sources = append(sources, keySource{fmt.Sprintf("signature.publicKeys[%d]", i), v.Version, v.Value, secret.Ref{Env: v.Env, File: v.File}, v.Dir,
+		sources = append(sources, keySource{c.doc.name, fmt.Sprintf("signature.publicKeys[%d]", i), v.Version, v.Value, secret.Ref{Env: v.Env, File: v.File}, v.Dir,
 			secret.Window{NotBefore: v.NotBefore, NotAfter: v.NotAfter}, v.Environments, v.Revoked, false})
 	}
 	public := c.webhook.scheme.NeedsPublicKey()
@@ -600,8 +602,50 @@ func (c *compiler) key(k keySource) *signature.Key {
 		c.secretFault(k, fmt.Sprintf("the key of version %q does not fit the scheme %s: %v", k.version, c.webhook.schemeName, err), "copy it again from the sender")
 		return nil
 	}
+	if !c.webhook.scheme.NeedsPublicKey() {
+		c.judge(k, raw)
+	}
 	return key
 }
+
+// judge warns of a shared secret that should be another. No warning tells anything of it.
+func (c *compiler) judge(k keySource, raw secret.Value) {
+	n := c.doc.root.at(k.path)
+	warn := func(problem, fix string) {
+		c.load.weak = append(c.load.weak, Fault{File: n.file.name, Line: n.line, Column: n.col, Webhook: c.doc.name, Problem: problem, Fix: fix})
+	}
+	material, err := c.webhook.scheme.Material(raw.Reveal())
+	if err != nil {
+		return // it would not be a key
+	}
+	another := "take another: hookauthz secrets new --scheme " + c.webhook.schemeName
+	if c.webhook.scheme.Name() == "" {
+		another = "take another, of 32 random bytes"
+	}
+	switch weakness := secret.Weakness(material); {
+	case k.revoked:
+	case raw.Published():
+		warn(fmt.Sprintf("the secret of version %q is an example that is published: everybody knows it", k.version), another)
+	case weakness != "":
+		warn(fmt.Sprintf("the secret of version %q is weak: %s", k.version, weakness), another)
+	}
+	sum := sha256.Sum256(material)
+	first := c.load.known[sum]
+	switch {
+	case first == nil:
+		c.load.known[sum] = &k
+	case first.webhook != k.webhook:
+		warn(fmt.Sprintf("the secret of version %q is that of version %q of the webhook %q too: whoever has one can send to both", k.version, first.version, first.webhook),
+			"take one for each where the sender lets you")
+	case first.dead() != k.dead():
+		warn(fmt.Sprintf("the secret of version %q is that of version %q too, and one of them is revoked or a decoy: what it is to stop goes on", k.version, first.version), "take another secret for the version that is in use")
+	default:
+		warn(fmt.Sprintf("the secret of version %q is that of version %q too", k.version, first.version), "take a new secret for a new version")
+	}
+}
+
+// dead says that a signature made with it is never good.
+func (k *keySource) dead() bool { return k.revoked || k.decoy }
 
 // secretFault reports a key that cannot be had: a fault where secrets are required, else only this version is unavailable.
 func (c *compiler) secretFault(k keySource, problem, fix string) {

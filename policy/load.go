@@ -112,6 +112,8 @@ type loader struct {
 	faults       *[]Fault
 	warnings     []Fault
 	secretFaults []Fault
+	weak         []Fault                          // warnings about secrets
+	known        map[[sha256.Size]byte]*keySource // where each secret stands first
 	secretFiles  []string
 	unread       bool // a secret file or folder could not be read
 	lists        map[string]*AddressList
@@ -119,7 +121,8 @@ type loader struct {
 }
 
 func newLoader(o LoadOptions) *loader {
-	return &loader{options: o.withDefaults(), faults: new([]Fault), shown: make(map[string]*file), lists: make(map[string]*AddressList)}
+	return &loader{options: o.withDefaults(), faults: new([]Fault), shown: make(map[string]*file), lists: make(map[string]*AddressList),
+		known: make(map[[sha256.Size]byte]*keySource)}
 }
 
 func (l *loader) secretFile(path string) {
@@ -172,6 +175,7 @@ func (l *loader) compile(documents []*document) *Set {
 	set.secretFiles, set.unread = l.secretFiles, l.unread
 	set.warnings = l.finish(l.warnings)
 	set.secretFaults = l.finish(l.secretFaults)
+	set.secretWarnings = l.finish(l.weak)
 	return set
 }
 

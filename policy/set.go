@@ -7,19 +7,20 @@ import (
 
 // Set is every policy of a load, compiled. It never changes and is safe for concurrent use.
 type Set struct {
-	revision     string
-	byName       map[string]*Webhook
-	webhooks     []*Webhook // by name
-	versions     int        // of all webhooks
-	index        *index
-	warnings     Faults
-	secretFaults Faults
-	policyFiles  []string
-	secretFiles  []string
-	unread       bool
-	documents    []*document
-	lists        map[string]*AddressList
-	options      LoadOptions
+	revision       string
+	byName         map[string]*Webhook
+	webhooks       []*Webhook // by name
+	versions       int        // of all webhooks
+	index          *index
+	warnings       Faults
+	secretFaults   Faults
+	secretWarnings Faults
+	policyFiles    []string
+	secretFiles    []string
+	unread         bool
+	documents      []*document
+	lists          map[string]*AddressList
+	options        LoadOptions
 }
 
 // Revision names the content of the policy files, without their secrets.
@@ -28,8 +29,11 @@ func (s *Set) Revision() string { return s.revision }
 // Len is the number of webhooks.
 func (s *Set) Len() int { return len(s.webhooks) }
 
-// Warnings are what loads but is probably not meant.
+// Warnings are what loads but is probably not meant, but for what is said of secrets.
 func (s *Set) Warnings() Faults { return s.warnings }
+
+// SecretWarnings are the secrets that load and should be others: weak ones, and those that stand in two places.
+func (s *Set) SecretWarnings() Faults { return s.secretWarnings }
 
 // SecretFaults are the secrets that could not be read, where that was tolerated.
 func (s *Set) SecretFaults() Faults { return s.secretFaults }

@@ -105,6 +105,13 @@ func (s *Scheme) NewKey(secret []byte) (*Key, error) {
 	return k, nil
 }
 
+// Material is what counts of a shared secret as the operator has it: without its prefix, and decoded.
+func (s *Scheme) Material(secret []byte) ([]byte, error) {
+	k := s.keySteps
+	k.suffix, k.hash = "", nil
+	return k.apply(secret)
+}
+
 // shown is the scheme's name for people.
 func (s *Scheme) shown() string {
 	if s.name == "" {
