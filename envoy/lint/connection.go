@@ -4,9 +4,16 @@ import (
 	"net/netip"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	httprbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	proxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/proxy_protocol/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
@@ -91,26 +98,37 @@ func mayBeOurs(f *accesslogv3.AccessLogFilter) bool {
 // judgeUpgrades reports upgrades that hook routes take.
 func (l *linter) judgeUpgrades(c *chain, ways []*way) {
 	for _, u := range c.hcm.GetUpgradeConfigs() {
-		on := u.GetEnabled() == nil || u.GetEnabled().GetValue()
-		if on && len(ways) > 0 {
-			on = false
-			for _, w := range ways {
-				if said := routeUpgrade(w.route, u.GetUpgradeType()); said == nil || said.GetEnabled() == nil || said.GetEnabled().GetValue() {
-					on = true
-				}
-			}
+		mine := c.upgrade == u || c.upgrade == nil && len(u.GetFilters()) == 0
+		on := len(ways) == 0 && said(u)
+		for _, w := range ways {
+			on = on || upgrades(u, w.route)
 		}
-		if on && (c.upgrade == "" && len(u.GetFilters()) == 0 || strings.EqualFold(c.upgrade, u.GetUpgradeType())) {
+		if on && mine {
 			l.upgrade(u.GetUpgradeType(), l.at(u))
 		}
 	}
 	for _, w := range ways {
 		for _, u := range w.route.GetRoute().GetUpgradeConfigs() {
-			if u.GetEnabled() == nil || u.GetEnabled().GetValue() {
+			if said(u) {
 				l.upgrade(u.GetUpgradeType(), l.at(u))
 			}
 		}
 	}
+}
+
+// said says whether an upgrade is on by what is said about it alone.
+func said(u interface{ GetEnabled() *wrapperspb.BoolValue }) bool {
+	return u.GetEnabled() == nil || u.GetEnabled().GetValue()
+}
+
+// upgrades says whether a route takes an upgrade of the connection manager.
+func upgrades(u *hcmv3.HttpConnectionManager_UpgradeConfig, r *routev3.Route) bool {
+	for _, own := range r.GetRoute().GetUpgradeConfigs() {
+		if strings.EqualFold(own.GetUpgradeType(), u.GetUpgradeType()) {
+			return said(own)
+		}
+	}
+	return said(u)
 }
 
 func (l *linter) upgrade(kind string, at spot) {
@@ -121,23 +139,14 @@ func (l *linter) upgrade(kind string, at spot) {
 	l.reportf(ruleUpgrade, at, "hook routes take %s upgrades", kind)
 }
 
-func routeUpgrade(r *routev3.Route, kind string) *routev3.RouteAction_UpgradeConfig {
-	for _, u := range r.GetRoute().GetUpgradeConfigs() {
-		if strings.EqualFold(u.GetUpgradeType(), kind) {
-			return u
-		}
-	}
-	return nil
-}
-
 // judgeAddress judges where the client's address comes from.
 func (l *linter) judgeAddress(c *chain) {
 	h := c.hcm
-	limited := l.limited(c)
+	limited := l.limited(c, false)
 	switch {
 	case len(h.GetOriginalIpDetectionExtensions()) > 0:
 		l.judgeDetection(c, limited)
-	case !h.GetUseRemoteAddress().GetValue():
+	case !h.GetUseRemoteAddress().GetValue() && !l.behindManager(c.listener):
 		l.report(ruleRemoteAddress, l.at(h, "use_remote_address"), "use_remote_address is not true")
 	case h.GetXffNumTrustedHops() > 0 && !limited:
 		l.reportf(ruleHops, l.at(h, "xff_num_trusted_hops"), "the address is what stands %d from the right in x-forwarded-for", h.GetXffNumTrustedHops())
@@ -158,31 +167,67 @@ func (l *linter) judgeAddress(c *chain) {
 		if p.GetAllowRequestsWithoutProxyProtocol() {
 			l.report(ruleProxyOptional, l.at(p, "allow_requests_without_proxy_protocol"), "connections without the PROXY protocol pass")
 		}
-		if !limited {
+		if !l.limited(c, true) {
 			l.reportf(ruleProxyAnyone, l.at(p), "any peer of listener %q may say who the client is", c.name())
 		}
 	}
 }
 
-// limited says whether something limits which peers reach a chain.
-func (l *linter) limited(c *chain) bool {
+// behindManager says whether all that reaches an internal listener has passed a connection manager, which settles the address.
+func (l *linter) behindManager(ln *listenerv3.Listener) bool {
+	raw := false
+	l.eachRaw(func(c namedCluster) { raw = raw || l.upstreams(c.name)["listener "+ln.GetName()] })
+	return l.internal(ln) && !raw
+}
+
+// limited says whether something limits which peers reach a chain. direct asks for a limit on the address that connects, and not on
+// one that the PROXY protocol tells.
+func (l *linter) limited(c *chain, direct bool) bool {
+	if l.internal(c.listener) {
+		return true
+	}
 	m := c.filters.GetFilterChainMatch()
-	for _, ranges := range [][]*corev3.CidrRange{m.GetDirectSourcePrefixRanges(), m.GetSourcePrefixRanges()} {
-		narrow := len(ranges) > 0
-		for _, r := range ranges {
+	ranges := [][]*corev3.CidrRange{m.GetDirectSourcePrefixRanges()}
+	if !direct {
+		ranges = append(ranges, m.GetSourcePrefixRanges())
+	}
+	for _, list := range ranges {
+		narrow := len(list) > 0
+		for _, r := range list {
 			p, ok := prefixOf(r)
-			narrow = narrow && ok && p.Bits() > 0
+			narrow = narrow && ok && !wide(p)
 		}
 		if narrow {
 			return true
 		}
 	}
 	for _, f := range c.filters.GetFilters() {
-		if r, ok := opened[*rbacv3.RBAC](l, f.GetTypedConfig()); ok && (r.GetRules() != nil || r.GetMatcher() != nil) {
+		if r, ok := opened[*rbacv3.RBAC](l, f.GetTypedConfig()); ok && (r.GetMatcher() != nil || l.namesPeers(r.GetRules(), direct)) {
 			return true
 		}
 	}
+	for _, f := range c.http {
+		switch m := l.httpConfig(f).(type) {
+		case *extauthzv3.ExtAuthz:
+			return false // what stands behind it is too late
+		case *httprbacv3.RBAC:
+			if l.namesPeers(m.GetRules(), true) {
+				return true
+			}
+		}
+	}
 	return false
+}
+
+// namesPeers says whether rules ask who connects.
+func (l *linter) namesPeers(rules *rbacconfigv3.RBAC, direct bool) bool {
+	found := false
+	l.walk(rules, func(inner proto.Message) {
+		if p, ok := inner.(*rbacconfigv3.Principal); ok {
+			found = found || p.GetDirectRemoteIp() != nil || p.GetAuthenticated() != nil || !direct && p.GetRemoteIp() != nil
+		}
+	})
+	return found && rules.GetAction() == rbacconfigv3.RBAC_ALLOW
 }
 
 func (l *linter) judgeDetection(c *chain, limited bool) {

@@ -218,7 +218,7 @@ func (d *decoder) fields(at spot, n *yaml.Node, m protoreflect.Message, depth in
 	seen := make(map[protoreflect.Name]bool)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		if key.Value == typeKey {
+		if key.Value == typeKey || key.Tag == "!ignore" { // Envoy skips such keys: anchors stand there
 			continue
 		}
 		fd := fields.ByTextName(key.Value)

@@ -72,15 +72,13 @@ func (l *linter) shadowed(c *chain, position int) bool {
 // deniesAtDisable says whether requests are denied while the filter is switched off.
 func (l *linter) deniesAtDisable(f *extauthzv3.ExtAuthz) bool {
 	d := f.GetDenyAtDisable()
-	if !d.GetDefaultValue().GetValue() {
-		return false
-	}
+	denies := d.GetDefaultValue().GetValue()
 	for _, k := range l.runtimeKeys() {
-		if k.name == d.GetRuntimeKey() && (k.value == "false" || k.value == "0") {
-			return false
+		if k.name == d.GetRuntimeKey() {
+			denies = k.value != "false" && k.value != "0"
 		}
 	}
-	return true
+	return denies
 }
 
 // fraction says how filter_enabled leaves requests out; "" where it does not.
@@ -90,13 +88,18 @@ func (l *linter) fraction(f *extauthzv3.ExtAuthz) string {
 		return ""
 	}
 	hundred := map[typev3.FractionalPercent_DenominatorType]uint32{typev3.FractionalPercent_HUNDRED: 100, typev3.FractionalPercent_TEN_THOUSAND: 10_000, typev3.FractionalPercent_MILLION: 1_000_000}
+	// A key's value stands for itself, in hundredths, or is a map of numerator and denominator.
+	set, most := "", uint32(100)
 	for _, k := range l.runtimeKeys() {
-		// Values of a key stand for themselves, or as a map of numerator and denominator.
-		if k.name == e.GetRuntimeKey() || strings.TrimSuffix(k.name, ".numerator") == e.GetRuntimeKey() {
-			if n, err := strconv.ParseFloat(k.value, 64); err != nil || n < 100 {
-				return "a runtime layer sets the share of requests that are checked to " + short(k.value)
-			}
+		switch k.name {
+		case e.GetRuntimeKey(), e.GetRuntimeKey() + ".numerator":
+			set = k.value
+		case e.GetRuntimeKey() + ".denominator":
+			most = hundred[typev3.FractionalPercent_DenominatorType(typev3.FractionalPercent_DenominatorType_value[k.value])]
 		}
+	}
+	if n, err := strconv.ParseFloat(set, 64); set != "" && (err != nil || n < float64(most)) {
+		return "a runtime layer sets the share of requests that are checked to " + short(set)
 	}
 	if d := e.GetDefaultValue(); d.GetNumerator() < hundred[d.GetDenominator()] {
 		return "not every request is checked"
@@ -106,6 +109,9 @@ func (l *linter) fraction(f *extauthzv3.ExtAuthz) string {
 	}
 	return ""
 }
+
+// tiny is the largest limit that is taken for a mesh's default and not for a choice: they are 1024 and 4096.
+const tiny = 4096
 
 // judgeBody reports bodies that are missing, partial or changed.
 func (l *linter) judgeBody(z *authz, ways []*way) {
@@ -136,7 +142,10 @@ func (l *linter) judgeBody(z *authz, ways []*way) {
 	case !body.GetPackAsBytes():
 		l.report(ruleStringBody, l.at(f, "with_request_body", "pack_as_bytes"), "the body is sent as a string")
 	}
-	if body.GetAllowPartialMessage() {
+	if most := body.GetMaxRequestBytes(); body != nil && !everywhere && most <= tiny && !l.policies.given {
+		l.reportf(ruleSmallBody, l.at(body, "max_request_bytes"), "%d bytes are less than many senders send", most)
+	}
+	if body.GetAllowPartialMessage() && !everywhere {
 		l.report(rulePartialBody, l.at(body, "allow_partial_message"), "allow_partial_message is true")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 )
 
@@ -79,10 +80,12 @@ func (l *linter) judgeChain(c *chain, ways []*way) {
 			continue
 		}
 		ours++
-		l.judgeFilter(c, z, ways)
-		l.judgeService(z.config)
+		if !z.elsewhere {
+			l.judgeFilter(c, z, ways)
+			l.judgeService(z.config)
+		}
 	}
-	if ours > 1 || (ours == 1 && len(c.authz) > 1 && l.shareWay(c, ways)) {
+	if ours > 1 && len(ways) == 0 || ours > 0 && len(c.authz) > 1 && l.shareWay(c, ways) {
 		last := c.authz[len(c.authz)-1]
 		l.reportf(ruleTwoChecks, l.at(last.filter), "%d ext_authz filters run on one path", len(c.authz))
 	}
@@ -99,13 +102,13 @@ func (l *linter) judgeChain(c *chain, ways []*way) {
 // shareWay says whether two ext_authz filters run for the same request.
 func (l *linter) shareWay(c *chain, ways []*way) bool {
 	for _, w := range ways {
-		on := 0
+		on := make(map[*hcmv3.HttpFilter]bool) // one has two configurations while its own is on the way
 		for _, z := range c.authz {
 			if _, off := l.off(w, z.filter); !off {
-				on++
+				on[z.filter] = true
 			}
 		}
-		if on > 1 {
+		if len(on) > 1 {
 			return true
 		}
 	}
@@ -206,15 +209,12 @@ func (l *linter) judgeAdmin() {
 	if !local(admin.GetAddress()) && !harmlessAdmin(admin.GetAllowPaths()) {
 		l.reportf(ruleAdmin, l.at(admin.GetAddress()), "the admin interface listens on %s", addressText(admin.GetAddress()))
 	}
-	key := addressText(admin.GetAddress())
+	key := addressKey(admin.GetAddress())
 	if key == "" || strings.HasSuffix(key, ":0") || harmlessAdmin(admin.GetAllowPaths()) {
 		return
 	}
-	if host, port, ok := strings.Cut(key, ":"); ok && (host == "0.0.0.0" || host == "::") {
-		key = "127.0.0.1:" + port
-	}
 	for _, w := range l.ways {
-		if !l.internal(w.chain.listener) && l.upstreams(w.cluster)[key] && reachesAdmin(w.route.GetMatch()) {
+		if !l.internal(w.chain.listener) && l.upstreams(w.cluster)[key] && reachesAdmin(w.route) {
 			l.reportf(ruleAdmin, w.at, "cluster %q is the admin interface", w.cluster)
 		}
 	}
@@ -223,22 +223,6 @@ func (l *linter) judgeAdmin() {
 			l.reportf(ruleAdmin, c.at, "cluster %q is the admin interface", c.name)
 		}
 	})
-}
-
-// eachRaw calls visit for each cluster that takes raw connections from outside.
-func (l *linter) eachRaw(visit func(namedCluster)) {
-	for _, ln := range l.listeners {
-		if l.internal(ln) {
-			continue
-		}
-		for _, fc := range chainsOf(ln) {
-			for _, f := range fc.GetFilters() {
-				for _, c := range l.rawClusters(f) {
-					visit(c)
-				}
-			}
-		}
-	}
 }
 
 // adminHarm are pages of the admin interface that no stranger may have.
@@ -258,18 +242,32 @@ func harmlessAdmin(allow []*matcherv3.StringMatcher) bool {
 	return true
 }
 
-func reachesAdmin(m *routev3.RouteMatch) bool {
+func reachesAdmin(r *routev3.Route) bool {
+	m, action := r.GetMatch(), r.GetRoute()
+	if action.GetRegexRewrite() != nil || action.GetPathRewritePolicy() != nil || action.GetPathRewrite() != "" {
+		return true // what becomes of the path cannot be told
+	}
 	for _, page := range adminHarm {
+		whole, begin := m.GetPath(), m.GetPrefix()+m.GetPathSeparatedPrefix()
+		if to := action.GetPrefixRewrite(); to != "" && whole != "" {
+			whole = to
+		} else if to != "" {
+			begin = to
+		}
 		switch {
-		case m.GetPath() != "":
-			if m.GetPath() == page {
+		case whole != "":
+			if whole == page {
 				return true
 			}
-		case m.GetPathSeparatedPrefix() != "":
-			if page == m.GetPathSeparatedPrefix() || strings.HasPrefix(page, m.GetPathSeparatedPrefix()+"/") {
+		case m.GetSafeRegex() != nil && action.GetPrefixRewrite() == "":
+			if matchesRegex(m.GetSafeRegex(), page) {
 				return true
 			}
-		case strings.HasPrefix(page, m.GetPrefix()):
+		case m.GetPathSeparatedPrefix() != "" && action.GetPrefixRewrite() == "":
+			if page == begin || strings.HasPrefix(page, begin+"/") {
+				return true
+			}
+		case strings.HasPrefix(page, begin):
 			return true
 		}
 	}
@@ -278,6 +276,11 @@ func reachesAdmin(m *routev3.RouteMatch) bool {
 
 // judgeDiscovery reports what a control plane delivers and a bootstrap does not hold.
 func (l *linter) judgeDiscovery() {
+	for _, ln := range l.listeners {
+		if ln.GetFcdsConfig() != nil {
+			l.reportf(ruleElsewhere, l.at(ln, "fcds_config"), "filter chains of listener %q are delivered by a control plane and are not here", ln.GetName())
+		}
+	}
 	if l.source.dump {
 		return
 	}
@@ -292,7 +295,7 @@ func (l *linter) judgeDiscovery() {
 
 // judgeStraySettings reports per-route settings of ext_authz under names that no ext_authz filter of the chain has.
 func (l *linter) judgeStraySettings(c *chain) {
-	if c.upgrade != "" {
+	if c.upgrade != nil {
 		return
 	}
 	names := make(map[string]bool)

@@ -105,14 +105,17 @@ type linter struct {
 	decoder
 	policies policyFacts
 
-	ways     []*way
+	ways []*way
+	// reach and reachUnchecked hold what clusters reach, once it has been asked for.
+	reach, reachUnchecked map[string]map[string]bool
+
 	chains   []*chain
 	findings []Finding
 	told     map[string]bool // by rule, place and text
 }
 
 func newLinter(c Config) *linter {
-	l := &linter{config: c, source: &source{name: c.Name}, rules: make(map[string]Rule), told: make(map[string]bool)}
+	l := &linter{config: c, source: &source{name: c.Name}, rules: make(map[string]Rule), told: make(map[string]bool), reach: make(map[string]map[string]bool), reachUnchecked: make(map[string]map[string]bool)}
 	for _, r := range table {
 		l.rules[r.ID] = r
 	}

@@ -14,15 +14,22 @@ import (
 	awsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/aws_request_signing/v3"
 	compressorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/compressor/v3"
 	credentialv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/credential_injector/v3"
+	responsev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/custom_response/v3"
 	decompressorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/decompressor/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	gcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/gcp_authn/v3"
+	reversebridgev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_http1_reverse_bridge/v3"
+	reversev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_json_reverse_transcoder/v3"
+	transcoderv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_json_transcoder/v3"
 	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	metadatav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_to_metadata/v3"
+	healthv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/health_check/v3"
 	jwtv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
 	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
 	oauthv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/oauth2/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	localresponsev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/custom_response/local_response_policy/v3"
+	redirectv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/custom_response/redirect_policy/v3"
 	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
 )
 
@@ -82,18 +89,42 @@ func (l *linter) judgeOrder(c *chain, ways []*way) {
 			continue
 		}
 		if i < first {
-			l.judgeBefore(f, m)
+			l.judgeBefore(f, m, ways)
 		}
 		if i > last {
-			l.judgeBehind(f, m)
+			l.judgeBehind(f, m, ways)
 		}
+		l.judgeAnswers(f, m, ways)
 		for _, change := range l.headerChanges(f, m, ways) {
 			overwritten = l.judgeChange(change, i < first) || overwritten
 		}
 	}
+	if !overwritten && l.setByRouter(ways) {
+		return
+	}
 	if !overwritten && l.policies.usesClientHeader(l.endpointsOf(ways)) {
 		l.reportf(ruleNoClientHeader, c.httpAt, "nothing before ext_authz sets %s", clientHeader)
 	}
+}
+
+// setByRouter reports routes that set the client's address: the router does that behind every filter.
+func (l *linter) setByRouter(ways []*way) bool {
+	found := false
+	for _, w := range ways {
+		type adder interface {
+			proto.Message
+			GetRequestHeadersToAdd() []*corev3.HeaderValueOption
+		}
+		for _, owner := range []adder{w.config, w.host, w.route, w.weight} {
+			for _, h := range owner.GetRequestHeadersToAdd() {
+				if optionName(h) == clientHeader {
+					l.reportf(ruleClientHeader, l.at(h), "%s is set by the router, behind the Check, which sees the client's own", clientHeader)
+					found = true
+				}
+			}
+		}
+	}
+	return found
 }
 
 // neverRuns says whether a filter is off on every hook route.
@@ -107,7 +138,7 @@ func (l *linter) neverRuns(f *hcmv3.HttpFilter, ways []*way) bool {
 }
 
 // judgeBefore judges a filter that runs before the Check.
-func (l *linter) judgeBefore(f *hcmv3.HttpFilter, m proto.Message) {
+func (l *linter) judgeBefore(f *hcmv3.HttpFilter, m proto.Message, ways []*way) {
 	name := m.ProtoReflect().Descriptor().FullName()
 	switch m := m.(type) {
 	case *decompressorv3.Decompressor:
@@ -122,11 +153,24 @@ func (l *linter) judgeBefore(f *hcmv3.HttpFilter, m proto.Message) {
 		if seesRequests(m) {
 			l.reportf(ruleBodyChanged, l.at(f), "%q runs a script on requests before the Check", f.GetName())
 		}
+		l.eachScript(f, ways, func(p *luav3.LuaPerRoute) {
+			l.reportf(ruleBodyChanged, l.at(p, "source_code"), "%q runs a script of the route on requests before the Check", f.GetName())
+		})
 	case *extprocv3.ExternalProcessor:
-		mode := m.GetProcessingMode()
-		idle := mode.GetRequestHeaderMode() == extprocv3.ProcessingMode_SKIP && mode.GetRequestBodyMode() == extprocv3.ProcessingMode_NONE && !m.GetAllowModeOverride()
-		if !m.GetObservabilityMode() && !idle {
+		if !m.GetObservabilityMode() && (m.GetAllowModeOverride() || handsOn(m.GetProcessingMode())) {
 			l.reportf(ruleExternalProc, l.at(f), "%q hands requests to a service before the Check", f.GetName())
+			return
+		}
+		for _, p := range l.perRoute(ways, f.GetName()) {
+			if p, ok := p.(*extprocv3.ExtProcPerRoute); ok && p.GetOverrides().GetProcessingMode() != nil && handsOn(p.GetOverrides().GetProcessingMode()) {
+				l.reportf(ruleExternalProc, l.at(p.GetOverrides(), "processing_mode"), "%q hands requests of the route to a service before the Check", f.GetName())
+			}
+		}
+	case *healthv3.HealthCheck:
+		for _, w := range ways {
+			if answersDeliveries(m, w) {
+				l.reportf(ruleEarlyAnswer, l.at(f), "%q answers deliveries before the Check", f.GetName())
+			}
 		}
 	default:
 		switch {
@@ -134,6 +178,31 @@ func (l *linter) judgeBefore(f *hcmv3.HttpFilter, m proto.Message) {
 			l.reportf(ruleBodyChanged, l.at(f), "%q can change requests before the Check", f.GetName())
 		case answers[name]:
 			l.reportf(ruleEarlyAnswer, l.at(f), "%q can answer before the Check", f.GetName())
+		}
+	}
+}
+
+// handsOn says whether a service sees requests.
+func handsOn(m *extprocv3.ProcessingMode) bool {
+	return m.GetRequestHeaderMode() != extprocv3.ProcessingMode_SKIP || m.GetRequestBodyMode() != extprocv3.ProcessingMode_NONE
+}
+
+// answersDeliveries says whether a health check takes what is sent to a hook route for one of its own.
+func answersDeliveries(m *healthv3.HealthCheck, w *way) bool {
+	for _, h := range m.GetHeaders() {
+		if h.GetName() == ":path" {
+			path := w.route.GetMatch().GetPath()
+			return path != "" && matches(h.GetStringMatch(), path)
+		}
+	}
+	return true
+}
+
+// eachScript calls visit for each script that a route puts in the place of a filter's own and that sees requests.
+func (l *linter) eachScript(f *hcmv3.HttpFilter, ways []*way, visit func(*luav3.LuaPerRoute)) {
+	for _, p := range l.perRoute(ways, f.GetName()) {
+		if p, ok := p.(*luav3.LuaPerRoute); ok && p.GetSourceCode() != nil && seesRequests(&luav3.Lua{DefaultSourceCode: p.GetSourceCode()}) {
+			visit(p)
 		}
 	}
 }
@@ -159,17 +228,31 @@ func seesRequests(m *luav3.Lua) bool {
 }
 
 // judgeBehind judges a filter that runs after the Check: none may have the route looked up again.
-func (l *linter) judgeBehind(f *hcmv3.HttpFilter, m proto.Message) {
+func (l *linter) judgeBehind(f *hcmv3.HttpFilter, m proto.Message, ways []*way) {
 	switch m := m.(type) {
 	case *luav3.Lua:
-		if c := m.GetClearRouteCache(); seesRequests(m) && (c == nil || c.GetValue()) {
+		if c := m.GetClearRouteCache(); c != nil && !c.GetValue() {
+			return
+		}
+		if seesRequests(m) {
 			l.reportf(ruleLaterReroute, l.at(m, "clear_route_cache"), "%q clears the route cache when its script changes a header", f.GetName())
 		}
+		l.eachScript(f, ways, func(p *luav3.LuaPerRoute) {
+			l.reportf(ruleLaterReroute, l.at(p, "source_code"), "%q clears the route cache when the script of the route changes a header", f.GetName())
+		})
 		return
 	case *extprocv3.ExternalProcessor:
 		if m.GetRouteCacheAction() == extprocv3.ExternalProcessor_CLEAR {
 			l.reportf(ruleLaterReroute, l.at(m, "route_cache_action"), "%q clears the route cache", f.GetName())
 		}
+		return
+	case *transcoderv3.GrpcJsonTranscoder:
+		if !m.GetMatchIncomingRequestRoute() {
+			l.reportf(ruleLaterReroute, l.at(m), "%q changes the path and clears the route cache", f.GetName())
+		}
+		return
+	case *reversev3.GrpcJsonReverseTranscoder, *reversebridgev3.FilterConfig:
+		l.reportf(ruleLaterReroute, l.at(f), "%q clears the route cache", f.GetName())
 		return
 	}
 	l.walk(m, func(inner proto.Message) {
@@ -190,6 +273,25 @@ func (l *linter) judgeBehind(f *hcmv3.HttpFilter, m proto.Message) {
 			l.reportf(ruleLaterReroute, l.at(inner, "clear_route_cache"), "%q clears the route cache", f.GetName())
 		}
 	})
+}
+
+// judgeAnswers reports a filter that turns refusals into something else.
+func (l *linter) judgeAnswers(f *hcmv3.HttpFilter, m proto.Message, ways []*way) {
+	for _, m := range append(l.perRoute(ways, f.GetName()), m) {
+		if _, ok := m.(*responsev3.CustomResponse); !ok {
+			continue
+		}
+		l.walk(m, func(inner proto.Message) {
+			switch p := inner.(type) {
+			case *localresponsev3.LocalResponsePolicy:
+				if p.GetStatusCode() != nil {
+					l.reportf(ruleLocalReply, l.at(p, "status_code"), "%q turns replies into %d", f.GetName(), p.GetStatusCode().GetValue())
+				}
+			case *redirectv3.RedirectPolicy:
+				l.reportf(ruleLocalReply, l.at(p), "%q fetches another reply", f.GetName())
+			}
+		})
+	}
 }
 
 // headerChange is one header that a filter sets or removes.
@@ -313,11 +415,9 @@ func (l *linter) headerChanges(f *hcmv3.HttpFilter, m proto.Message, ways []*way
 	switch m := m.(type) {
 	case *headermutationv3.HeaderMutation:
 		changes := l.mutations(m.GetMutations().GetRequestMutations(), by)
-		for _, w := range ways {
-			for _, level := range w.levels() {
-				if p, ok := opened[*headermutationv3.HeaderMutationPerRoute](l, level.settings[by]); ok {
-					changes = append(changes, l.mutations(p.GetMutations().GetRequestMutations(), by)...)
-				}
+		for _, p := range l.perRoute(ways, by) {
+			if p, ok := p.(*headermutationv3.HeaderMutationPerRoute); ok {
+				changes = append(changes, l.mutations(p.GetMutations().GetRequestMutations(), by)...)
 			}
 		}
 		return changes

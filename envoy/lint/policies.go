@@ -6,11 +6,12 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	loggerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
-	sizev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/body_size_limit/v3"
 	bufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/buffer/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 
 	"github.com/hookauthz/hookauthz/policy"
 )
@@ -179,8 +180,12 @@ func (l *linter) judgePolicies(c *chain, ways []*way) {
 			l.judgeHeaders(z, endpoints)
 		}
 	}
-	for _, f := range c.http {
-		l.judgeLimit(f.GetName(), l.httpConfig(f), endpoints)
+	for _, w := range ways {
+		for _, f := range c.http {
+			if _, off := l.off(w, f); !off {
+				l.judgeLimit(w, f)
+			}
+		}
 	}
 	for _, e := range endpoints {
 		if slices.Contains(e.Headers, "x-request-id") && !c.hcm.GetPreserveExternalRequestId() && c.hcm.GetUseRemoteAddress().GetValue() {
@@ -203,6 +208,8 @@ func (l *linter) judgePolicy(w *way, z *authz, s settings) {
 	case l.redacted(name): // the policy may be one without a match
 	case named && !known:
 		l.reportf(ruleUnknownEndpoint, s.contextAt[endpointKey], "there is no policy %q", name)
+		return
+	case w.route.GetRoute() == nil: // answered by Envoy, whatever the Check says
 		return
 	case named && !meets(e, w):
 		l.reportf(ruleNoPolicy, l.at(w.route, "match"), "the match of policy %q does not hold here", name)
@@ -245,18 +252,23 @@ func (l *linter) judgeHeaders(z *authz, endpoints []policy.EndpointInfo) {
 	}
 }
 
-// judgeLimit reports filters that refuse bodies which a policy allows.
-func (l *linter) judgeLimit(name string, m proto.Message, endpoints []policy.EndpointInfo) {
+// judgeLimit reports a filter that refuses bodies which the policies of a way allow.
+func (l *linter) judgeLimit(w *way, f *hcmv3.HttpFilter) {
 	most, at := int64(-1), spot{}
-	switch m := m.(type) {
-	case *bufferv3.Buffer:
-		most, at = int64(m.GetMaxRequestBytes().GetValue()), l.at(m, "max_request_bytes")
-	case *sizev3.BodySizeLimit:
-		most, at = int64(m.GetMaxRequestBytes().GetValue()), l.at(m, "max_request_bytes")
+	for _, m := range append([]proto.Message{l.httpConfig(f)}, l.perRoute([]*way{w}, f.GetName())...) {
+		if p, ok := m.(*bufferv3.BufferPerRoute); ok {
+			m = p.GetBuffer()
+		}
+		if m, ok := m.(interface {
+			proto.Message
+			GetMaxRequestBytes() *wrapperspb.UInt32Value
+		}); ok && m.GetMaxRequestBytes() != nil {
+			most, at = int64(m.GetMaxRequestBytes().GetValue()), l.at(m, "max_request_bytes")
+		}
 	}
-	for _, e := range endpoints {
+	for _, e := range l.endpointsOn(w) {
 		if most > 0 && most < e.MaxBytes {
-			l.reportf(ruleSmallBody, at, "%q takes %d bytes, less than the %d of policy %q", name, most, e.MaxBytes, e.Name)
+			l.reportf(ruleSmallBody, at, "%q takes %d bytes, less than the %d of policy %q", f.GetName(), most, e.MaxBytes, e.Name)
 		}
 	}
 }

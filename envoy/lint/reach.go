@@ -2,22 +2,16 @@ package lint
 
 import (
 	"fmt"
-	"maps"
-	"net/netip"
 	"slices"
-	"strings"
 
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	aggregatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/aggregate/v3"
-	dfpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dynamic_forward_proxy/v3"
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
-	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	luaclusterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/router/cluster_specifiers/lua/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
@@ -28,8 +22,8 @@ type chain struct {
 	hcm      *hcmv3.HttpConnectionManager
 	http     []*hcmv3.HttpFilter
 	httpAt   spot // of the list
-	// upgrade is the kind of upgrade that has this chain of its own; "" is everybody's chain.
-	upgrade string
+	// upgrade is the kind of upgrade that has this chain of its own; nil: it is everybody's.
+	upgrade *hcmv3.HttpConnectionManager_UpgradeConfig
 	authz   []*authz
 	routes  []*routev3.RouteConfiguration
 	blind   bool // its routes are not here
@@ -49,8 +43,12 @@ type authz struct {
 	config      *extauthzv3.ExtAuthz
 	position    int // in the chain
 	conditional bool
+	elsewhere   bool // its configuration is not here: it is taken for ours, and not judged
 	ours        bool
 }
+
+// anExtension is the chooser of clusters that no client is known to sway.
+const anExtension = "an extension"
 
 // way is one thing that can become of a request: a chain, a route, and a cluster.
 type way struct {
@@ -60,7 +58,7 @@ type way struct {
 	route   *routev3.Route
 	weight  *routev3.WeightedCluster_ClusterWeight // nil: no choice of clusters
 	cluster string                                 // "": no upstream
-	any     string                                 // how the client chooses the cluster; "": it does not
+	chooser string                                 // what names the cluster in its stead: a header, or an extension; "": nothing
 	at      spot                                   // where the cluster is named
 	guarded bool
 }
@@ -112,6 +110,9 @@ func (l *linter) settingsFor(w *way, filter string) settings {
 		}
 		p, ok := m.(*extauthzv3.ExtAuthzPerRoute)
 		if !ok {
+			if saysDisabled(m) {
+				s.disabled, s.at = true, where.at("disabled")
+			}
 			continue
 		}
 		if p.GetDisabled() {
@@ -125,6 +126,32 @@ func (l *linter) settingsFor(w *way, filter string) settings {
 		}
 	}
 	return s
+}
+
+// saysDisabled says whether the settings of some filter turn it off.
+func saysDisabled(m proto.Message) bool {
+	if m == nil {
+		return false
+	}
+	fd := m.ProtoReflect().Descriptor().Fields().ByName("disabled")
+	return fd != nil && fd.Kind() == protoreflect.BoolKind && m.ProtoReflect().Get(fd).Bool()
+}
+
+// perRoute are the settings that some ways have for a filter, at every level.
+func (l *linter) perRoute(ways []*way, filter string) []proto.Message {
+	var found []proto.Message
+	for _, w := range ways {
+		for _, level := range w.levels() {
+			m := l.inner[level.settings[filter]]
+			if f, ok := m.(*routev3.FilterConfig); ok {
+				m = l.inner[f.GetConfig()]
+			}
+			if m != nil {
+				found = append(found, m)
+			}
+		}
+	}
+	return found
 }
 
 // off says whether a filter does not run on a way, and where that is said.
@@ -153,7 +180,9 @@ func (l *linter) follow() {
 		for _, rc := range c.routes {
 			for _, vh := range rc.GetVirtualHosts() {
 				for _, r := range l.routesOf(vh) {
-					l.addWays(c, rc, vh, r)
+					if c.upgrade == nil || upgrades(c.upgrade, r) {
+						l.addWays(c, rc, vh, r)
+					}
 				}
 			}
 		}
@@ -217,43 +246,67 @@ func (l *linter) discovered(name string, d *corev3.ExtensionConfigSource, at spo
 
 func (l *linter) addChain(ln *listenerv3.Listener, fc *listenerv3.FilterChain, hcm *hcmv3.HttpConnectionManager) {
 	routes, blind := l.routeConfigs(hcm)
-	add := func(upgrade string, filters []*hcmv3.HttpFilter, at spot) {
+	add := func(upgrade *hcmv3.HttpConnectionManager_UpgradeConfig, filters []*hcmv3.HttpFilter, at spot) {
 		c := &chain{listener: ln, filters: fc, hcm: hcm, http: filters, httpAt: at, upgrade: upgrade, routes: routes, blind: blind}
 		for i, f := range filters {
 			c.authz = append(c.authz, l.authzOf(f, i)...)
 		}
 		l.chains = append(l.chains, c)
 	}
-	add("", hcm.GetHttpFilters(), l.at(hcm, "http_filters"))
+	add(nil, hcm.GetHttpFilters(), l.at(hcm, "http_filters"))
 	for _, u := range hcm.GetUpgradeConfigs() {
 		if len(u.GetFilters()) > 0 {
-			add(u.GetUpgradeType(), u.GetFilters(), l.at(u, "filters"))
+			add(u, u.GetFilters(), l.at(u, "filters"))
 		}
 	}
 }
 
 // authzOf are the ext_authz filters that one entry of a chain holds.
 func (l *linter) authzOf(f *hcmv3.HttpFilter, position int) []*authz {
-	m := l.httpConfig(f)
-	if c, ok := m.(*extauthzv3.ExtAuthz); ok {
-		return []*authz{{filter: f, config: c, position: position}}
-	}
-	// One that stands within another filter runs when that one pleases.
 	var found []*authz
-	l.walk(m, func(inner proto.Message) {
-		if c, ok := inner.(*extauthzv3.ExtAuthz); ok {
-			found = append(found, &authz{filter: f, config: c, position: position, conditional: true})
+	for _, m := range l.httpConfigs(f) {
+		if c, ok := m.(*extauthzv3.ExtAuthz); ok {
+			found = append(found, &authz{filter: f, config: c, position: position})
+			continue
 		}
-	})
+		// One that stands within another filter runs when that one pleases.
+		l.walk(m, func(inner proto.Message) {
+			if c, ok := inner.(*extauthzv3.ExtAuthz); ok {
+				found = append(found, &authz{filter: f, config: c, position: position, conditional: true})
+			}
+		})
+	}
+	if d := f.GetConfigDiscovery(); d != nil && len(found) == 0 && slices.ContainsFunc(d.GetTypeUrls(), isAuthz) && l.view.filters[f.GetName()] == nil {
+		found = append(found, &authz{filter: f, config: new(extauthzv3.ExtAuthz), position: position, elsewhere: true})
+	}
 	return found
+}
+
+func isAuthz(typeURL string) bool {
+	return typeName(typeURL) == string(new(extauthzv3.ExtAuthz).ProtoReflect().Descriptor().FullName())
 }
 
 // httpConfig is the configuration of an HTTP filter, or nil.
 func (l *linter) httpConfig(f *hcmv3.HttpFilter) proto.Message {
-	if d := f.GetConfigDiscovery(); d != nil {
-		return l.inner[l.discovered(f.GetName(), d, l.at(f, "config_discovery"))]
+	if configs := l.httpConfigs(f); len(configs) > 0 {
+		return configs[0]
 	}
-	return l.inner[f.GetTypedConfig()]
+	return nil
+}
+
+// httpConfigs are the configurations that an HTTP filter can have: one that is delivered, and the one until then.
+func (l *linter) httpConfigs(f *hcmv3.HttpFilter) []proto.Message {
+	all := []*anypb.Any{f.GetTypedConfig()}
+	if d := f.GetConfigDiscovery(); d != nil {
+		all = []*anypb.Any{l.discovered(f.GetName(), d, l.at(f, "config_discovery")), d.GetDefaultConfig()}
+	}
+	var found []proto.Message
+	for _, a := range all {
+		if m := l.inner[a]; m != nil && !slices.Contains(found, m) {
+			found = append(found, m)
+		}
+	}
+	return found
 }
 
 // routeConfigs are the route configurations of a connection manager; blind: some are not here.
@@ -324,8 +377,8 @@ func (l *linter) addWays(c *chain, rc *routev3.RouteConfiguration, vh *routev3.V
 		w.cluster, w.at = cluster, l.at(owner, field)
 		add(w)
 	}
-	chosen := func(w way, owner proto.Message, field, how string) {
-		w.any, w.at = how, l.at(owner, field)
+	chosen := func(w way, owner proto.Message, field, by string) {
+		w.chooser, w.at = by, l.at(owner, field)
 		add(w)
 	}
 	switch {
@@ -344,11 +397,34 @@ func (l *linter) addWays(c *chain, rc *routev3.RouteConfiguration, vh *routev3.V
 			named(w, weight, "name", weight.GetName())
 		}
 	case action.GetClusterSpecifierPlugin() != "":
-		chosen(base, action, "cluster_specifier_plugin", "an extension")
+		var plugin *routev3.ClusterSpecifierPlugin
+		for _, p := range rc.GetClusterSpecifierPlugins() {
+			if p.GetExtension().GetName() == action.GetClusterSpecifierPlugin() {
+				plugin = p
+			}
+		}
+		l.addPlugin(base, plugin, l.at(action, "cluster_specifier_plugin"))
 	case action.GetInlineClusterSpecifierPlugin() != nil:
-		chosen(base, action, "inline_cluster_specifier_plugin", "an extension")
+		l.addPlugin(base, action.GetInlineClusterSpecifierPlugin(), l.at(action, "inline_cluster_specifier_plugin"))
 	default:
 		add(base)
+	}
+}
+
+// addPlugin adds a way to each cluster that the choice of an extension can fall on. Code may choose any.
+func (l *linter) addPlugin(base way, p *routev3.ClusterSpecifierPlugin, at spot) {
+	m := l.inner[p.GetExtension().GetTypedConfig()]
+	named := l.clustersNamed(m)
+	for _, c := range named {
+		w := base
+		w.cluster, w.at = c.name, c.at
+		l.ways = append(l.ways, &w)
+	}
+	_, script := m.(*luaclusterv3.LuaConfig)
+	if script || len(named) == 0 {
+		w := base
+		w.chooser, w.at = anExtension, at
+		l.ways = append(l.ways, &w)
 	}
 }
 
@@ -358,14 +434,14 @@ func (l *linter) recognize() {
 	targets := make(map[string]bool)
 	for _, w := range l.ways {
 		for _, z := range w.chain.authz {
-			if _, ok := l.settingsFor(w, z.filter.GetName()).context[endpointKey]; ok {
+			if _, ok := l.settingsFor(w, z.filter.GetName()).context[endpointKey]; ok && !z.elsewhere {
 				targets[target(z.config)] = true
 			}
 		}
 	}
 	for _, c := range l.chains {
 		for _, z := range c.authz {
-			z.ours = targets[target(z.config)] || len(targets) == 0
+			z.ours = targets[target(z.config)] || len(targets) == 0 || z.elsewhere
 		}
 	}
 }
@@ -395,297 +471,4 @@ func (l *linter) guards(w *way) *authz {
 		}
 	}
 	return nil
-}
-
-// ways around
-
-// protected are the upstreams that hook routes reach.
-func (l *linter) protected() map[string]bool {
-	keys := make(map[string]bool)
-	add := func(w *way) { maps.Copy(keys, l.upstreams(w.cluster)) }
-	for _, w := range l.ways {
-		if w.guarded || l.namesEndpoint(w) {
-			add(w)
-		}
-	}
-	if len(keys) > 0 {
-		return keys
-	}
-	// Nothing is guarded: what was meant to be is what a chain with the filter reaches.
-	for _, w := range l.ways {
-		for _, z := range w.chain.authz {
-			if z.ours {
-				add(w)
-			}
-		}
-	}
-	return keys
-}
-
-// namesEndpoint says whether a way has our context extension under any name of a filter.
-func (l *linter) namesEndpoint(w *way) bool {
-	for _, level := range w.levels() {
-		for name := range level.settings {
-			if _, ok := l.settingsFor(w, name).context[endpointKey]; ok {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func overlap(a, b map[string]bool) bool {
-	for k := range a {
-		if b[k] {
-			return true
-		}
-	}
-	return false
-}
-
-// judgeWays reports every way to a protected upstream that no Check guards.
-func (l *linter) judgeWays() {
-	protected := l.protected()
-	for _, w := range l.ways {
-		l.judgeWay(w, protected)
-	}
-	for _, ln := range l.listeners {
-		l.judgeRaw(ln, protected)
-	}
-}
-
-func (l *linter) judgeWay(w *way, protected map[string]bool) {
-	if l.internal(w.chain.listener) {
-		return // no client can connect to it; what its cluster reaches counts for those who route there
-	}
-	if w.guarded {
-		return
-	}
-	for _, m := range l.mirrors(w) {
-		if overlap(l.upstreams(m.GetCluster()), protected) {
-			l.reportf(ruleMirror, l.at(m, "cluster"), "copies of unchecked requests go to %q, which webhooks reach", m.GetCluster())
-		}
-	}
-	if w.any != "" {
-		l.reportf(ruleOpenCluster, w.at, "%s chooses the cluster, on a route without a Check", w.any)
-		return
-	}
-	c := l.clusters[w.cluster]
-	if how := l.openCluster(c); how != "" {
-		l.reportf(ruleOpenCluster, w.at, "cluster %q goes wherever %s says, on a route without a Check", w.cluster, how)
-		return
-	}
-	if !overlap(l.upstreams(w.cluster), protected) {
-		return
-	}
-	for _, z := range w.chain.authz {
-		if !z.ours {
-			continue
-		}
-		at, _ := l.off(w, z.filter)
-		if l.settingsFor(w, z.filter.GetName()).disabled {
-			l.reportf(ruleDisabled, at, "ext_authz is off on a route to %q, which webhooks reach", w.cluster)
-		} else {
-			l.reportf(ruleFilterOff, at, "ext_authz is off unless a route turns it on, and a route to %q does not", w.cluster)
-		}
-		return
-	}
-	if w.chain.upgrade != "" {
-		l.reportf(ruleUpgradeChain, w.chain.httpAt, "%s upgrades run these filters only: no ext_authz on the way to %q", w.chain.upgrade, w.cluster)
-		return
-	}
-	l.reportf(ruleNoFilter, w.chain.httpAt, "listener %q reaches %q, as webhooks do, without ext_authz", w.chain.name(), w.cluster)
-}
-
-// mirrors are the policies that copy the requests of a way: the most specific level that has some.
-func (l *linter) mirrors(w *way) []*routev3.RouteAction_RequestMirrorPolicy {
-	for _, m := range [][]*routev3.RouteAction_RequestMirrorPolicy{w.route.GetRoute().GetRequestMirrorPolicies(), w.host.GetRequestMirrorPolicies(), w.config.GetRequestMirrorPolicies()} {
-		if len(m) > 0 {
-			return m
-		}
-	}
-	return nil
-}
-
-// judgeRaw reports filters that hand on whole connections.
-func (l *linter) judgeRaw(ln *listenerv3.Listener, protected map[string]bool) {
-	if l.internal(ln) {
-		return
-	}
-	for _, fc := range chainsOf(ln) {
-		for _, f := range fc.GetFilters() {
-			for _, c := range l.rawClusters(f) {
-				if overlap(l.upstreams(c.name), protected) {
-					l.reportf(ruleRaw, c.at, "listener %q hands connections to %q, which webhooks reach", ln.GetName(), c.name)
-				}
-			}
-		}
-	}
-}
-
-type namedCluster struct {
-	name string
-	at   spot
-}
-
-// rawClusters are the clusters to which a network filter hands whole connections.
-func (l *linter) rawClusters(f *listenerv3.Filter) []namedCluster {
-	tcp, ok := opened[*tcpv3.TcpProxy](l, l.networkConfig(f))
-	if !ok {
-		return nil
-	}
-	if tcp.GetCluster() != "" {
-		return []namedCluster{{tcp.GetCluster(), l.at(tcp, "cluster")}}
-	}
-	var found []namedCluster
-	for _, w := range tcp.GetWeightedClusters().GetClusters() {
-		found = append(found, namedCluster{w.GetName(), l.at(w, "name")})
-	}
-	return found
-}
-
-// openCluster says how a client chooses the address that a cluster goes to; "" where it cannot.
-func (l *linter) openCluster(c *clusterv3.Cluster) string {
-	if lb := c.GetOriginalDstLbConfig(); lb.GetUseHttpHeader() {
-		name := lb.GetHttpHeaderName()
-		if name == "" {
-			name = "x-envoy-original-dst-host"
-		}
-		return fmt.Sprintf("the request header %q", name)
-	}
-	if _, ok := l.inner[c.GetClusterType().GetTypedConfig()].(*dfpv3.ClusterConfig); ok {
-		return "the host of the request"
-	}
-	return ""
-}
-
-// upstreams are the addresses that a cluster reaches, and the cluster itself.
-func (l *linter) upstreams(name string) map[string]bool {
-	keys := make(map[string]bool)
-	l.collect(name, keys)
-	return keys
-}
-
-func (l *linter) collect(name string, keys map[string]bool) {
-	if name == "" || keys["cluster "+name] {
-		return
-	}
-	keys["cluster "+name] = true
-	c := l.clusters[name]
-	if a, ok := l.inner[c.GetClusterType().GetTypedConfig()].(*aggregatev3.ClusterConfig); ok {
-		for _, member := range a.GetClusters() {
-			l.collect(member, keys)
-		}
-	}
-	if service := c.GetEdsClusterConfig().GetServiceName(); service != "" {
-		keys["service "+service] = true
-	}
-	for _, e := range l.addresses(c) {
-		if internal := e.GetEnvoyInternalAddress().GetServerListenerName(); internal != "" {
-			l.collectInternal(internal, keys)
-		} else if text := addressText(e); text != "" {
-			keys[text] = true
-		}
-	}
-}
-
-// collectInternal adds what an internal listener reaches.
-func (l *linter) collectInternal(name string, keys map[string]bool) {
-	if keys["listener "+name] {
-		return
-	}
-	keys["listener "+name] = true
-	for _, ln := range l.listeners {
-		if ln.GetName() != name {
-			continue
-		}
-		for _, w := range l.ways {
-			if w.chain.listener == ln {
-				l.collect(w.cluster, keys)
-			}
-		}
-		for _, fc := range chainsOf(ln) {
-			for _, f := range fc.GetFilters() {
-				for _, c := range l.rawClusters(f) {
-					l.collect(c.name, keys)
-				}
-			}
-		}
-	}
-}
-
-// addresses are the addresses of a cluster's endpoints, as far as they are known.
-func (l *linter) addresses(c *clusterv3.Cluster) []*corev3.Address {
-	var found []*corev3.Address
-	service := c.GetEdsClusterConfig().GetServiceName()
-	if service == "" {
-		service = c.GetName()
-	}
-	for _, assignment := range []*endpointv3.ClusterLoadAssignment{c.GetLoadAssignment(), l.endpoints[service]} {
-		for _, locality := range assignment.GetEndpoints() {
-			for _, e := range locality.GetLbEndpoints() {
-				if a := e.GetEndpoint().GetAddress(); a != nil {
-					found = append(found, a)
-				}
-				for _, more := range e.GetEndpoint().GetAdditionalAddresses() {
-					found = append(found, more.GetAddress())
-				}
-			}
-		}
-	}
-	return found
-}
-
-// addressText names an address; "" where it is none that can be compared.
-func addressText(a *corev3.Address) string {
-	if p := a.GetPipe(); p != nil {
-		return "pipe " + p.GetPath()
-	}
-	s := a.GetSocketAddress()
-	if s == nil {
-		return ""
-	}
-	host := strings.ToLower(strings.TrimSuffix(s.GetAddress(), "."))
-	if host == "localhost" {
-		host = "127.0.0.1"
-	}
-	if ip, err := netip.ParseAddr(host); err == nil {
-		host = ip.Unmap().String()
-	}
-	if s.GetNamedPort() != "" {
-		return host + ":" + s.GetNamedPort()
-	}
-	return fmt.Sprintf("%s:%d", host, s.GetPortValue())
-}
-
-// local says whether only this machine reaches an address.
-func local(a *corev3.Address) bool {
-	if a.GetPipe() != nil || a.GetEnvoyInternalAddress() != nil {
-		return true
-	}
-	return localHost(a.GetSocketAddress().GetAddress())
-}
-
-func localHost(host string) bool {
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if host == "localhost" {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback()
-}
-
-// localListener says whether only this machine reaches a listener.
-func localListener(ln *listenerv3.Listener) bool {
-	for _, a := range ln.GetAdditionalAddresses() {
-		if !local(a.GetAddress()) {
-			return false
-		}
-	}
-	return ln.GetApiListener() == nil && local(ln.GetAddress())
-}
-
-// internal says whether a listener takes connections from this Envoy only.
-func (l *linter) internal(ln *listenerv3.Listener) bool {
-	return ln.GetInternalListener() != nil || ln.GetAddress().GetEnvoyInternalAddress() != nil
 }

@@ -86,6 +86,7 @@ const (
 	ruleNoCluster     = "HA068"
 	ruleUntrusted     = "HA069"
 	ruleClientCerts   = "HA070"
+	ruleNoCertificate = "HA071"
 
 	// Availability and hygiene.
 	ruleErrorStatus    = "HA080"
@@ -194,6 +195,7 @@ var table = []Rule{
 	{ruleNoCluster, "authz-no-cluster", Warning, "Envoy loads it, and every Check fails.", "`cluster_name` with the name of a cluster that is there"},
 	{ruleUntrusted, "untrusted-certificates", Error, "Certificates that do not hold are accepted.", "trust_chain_verification: VERIFY_TRUST_CHAIN, allow_expired_certificate: false"},
 	{ruleClientCerts, "client-certificates", Error, "A client certificate is asked for and not verified.", "validation_context: {trusted_ca: {filename: ...}}"},
+	{ruleNoCertificate, "authz-anonymous", Warning, "Off this machine hookauthz answers only whoever shows a certificate of its --tls-client-ca: without one every Check fails, or anybody may call it.", "tls_certificates: [{certificate_chain: {filename: ...}, private_key: {filename: ...}}]"},
 
 	{ruleErrorStatus, "error-status", Warning, "The default for a failed Check is 403, on which many senders drop the delivery for good.", "status_on_error: {code: ServiceUnavailable}"},
 	{ruleErrorTaken, "error-taken", Error, "A failed Check tells the sender that the delivery was taken: it is lost.", "status_on_error: {code: ServiceUnavailable}"},

@@ -117,6 +117,12 @@ func (l *linter) readDump(root *yaml.Node) error {
 		case *adminv3.ListenersConfigDump:
 			known, listeners = true, true
 			l.dumpedListeners(m)
+		case *adminv3.ListenersConfigDump_StaticListener: // what ?resource= dumps
+			known, listeners = true, true
+			l.dumpedListeners(&adminv3.ListenersConfigDump{StaticListeners: []*adminv3.ListenersConfigDump_StaticListener{m}})
+		case *adminv3.ListenersConfigDump_DynamicListener:
+			known, listeners = true, true
+			l.dumpedListeners(&adminv3.ListenersConfigDump{DynamicListeners: []*adminv3.ListenersConfigDump_DynamicListener{m}})
 		case *adminv3.ClustersConfigDump:
 			known, clusters = true, true
 			l.dumpedClusters(m)

@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -8,6 +9,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 )
 
 // firstWithin is the first message of type T within m, in no order that counts: there is at most one.
@@ -25,14 +27,17 @@ func (l *linter) judgeDownstream(c *chain) {
 	socket := c.filters.GetTransportSocket()
 	if d, ok := firstWithin[*tlsv3.DownstreamTlsContext](l, socket); ok {
 		common := d.GetCommonTlsContext()
-		l.judgeParameters(common, tlsv3.TlsParameters_TLSv1_3)
+		l.judgeParameters(common.GetTlsParams(), tlsv3.TlsParameters_TLSv1_3)
+		for _, own := range common.GetTlsCertificates() {
+			l.judgeParameters(own.GetTlsParams(), tlsv3.TlsParameters_TLSv1_3)
+		}
 		l.judgeTrust(common)
 		if d.GetRequireClientCertificate().GetValue() && !l.verifies(common) {
 			l.report(ruleClientCerts, l.at(d, "require_client_certificate"), "client certificates are asked for and not verified")
 		}
 		return
 	}
-	_, raw := l.inner[socket.GetTypedConfig()].(*rawv3.RawBuffer)
+	_, raw := firstWithin[*rawv3.RawBuffer](l, socket)
 	if (socket == nil || raw) && !localListener(c.listener) && !l.internal(c.listener) {
 		at := l.chainAt(c)
 		if raw {
@@ -43,8 +48,7 @@ func (l *linter) judgeDownstream(c *chain) {
 }
 
 // judgeParameters judges versions and suites. highest is the maximum where none is written.
-func (l *linter) judgeParameters(common *tlsv3.CommonTlsContext, highest tlsv3.TlsParameters_TlsProtocol) {
-	p := common.GetTlsParams()
+func (l *linter) judgeParameters(p *tlsv3.TlsParameters, highest tlsv3.TlsParameters_TlsProtocol) {
 	low, high := p.GetTlsMinimumProtocolVersion(), p.GetTlsMaximumProtocolVersion()
 	if low == tlsv3.TlsParameters_TLSv1_0 || low == tlsv3.TlsParameters_TLSv1_1 {
 		l.reportf(ruleOldTLS, l.at(p, "tls_minimum_protocol_version"), "the minimum is %v", low)
@@ -143,14 +147,14 @@ func (l *linter) judgeHop(c *clusterv3.Cluster) {
 		}
 	}
 	if !ok {
-		_, raw := l.inner[c.GetTransportSocket().GetTypedConfig()].(*rawv3.RawBuffer)
+		_, raw := firstWithin[*rawv3.RawBuffer](l, c.GetTransportSocket())
 		if !near && (c.GetTransportSocket() == nil || raw) {
 			l.reportf(rulePlainAuthz, l.at(c), "Checks leave the machine in plain text by cluster %q", c.GetName())
 		}
 		return
 	}
 	common := u.GetCommonTlsContext()
-	l.judgeParameters(common, tlsv3.TlsParameters_TLSv1_2)
+	l.judgeParameters(common.GetTlsParams(), tlsv3.TlsParameters_TLSv1_2)
 	l.judgeTrust(common)
 	switch {
 	case !l.verifies(common):
@@ -159,6 +163,9 @@ func (l *linter) judgeHop(c *clusterv3.Cluster) {
 		}
 	case !l.verifiesName(c, u) && !near:
 		l.reportf(ruleAnyName, l.at(u, "common_tls_context"), "the name in the certificate of cluster %q is not verified", c.GetName())
+	}
+	if !near && len(common.GetTlsCertificates()) == 0 && len(common.GetTlsCertificateSdsSecretConfigs()) == 0 && common.GetTlsCertificateProviderInstance() == nil && common.GetCustomTlsCertificateSelector() == nil {
+		l.reportf(ruleNoCertificate, l.at(u, "common_tls_context"), "Envoy shows no certificate to cluster %q", c.GetName())
 	}
 }
 
@@ -169,8 +176,15 @@ func (l *linter) verifiesName(c *clusterv3.Cluster, u *tlsv3.UpstreamTlsContext)
 	}
 	found, known := l.validations(u.GetCommonTlsContext())
 	for _, v := range found {
+		var names []*matcherv3.StringMatcher
+		for _, m := range v.GetMatchTypedSubjectAltNames() {
+			names = append(names, m.GetMatcher())
+		}
 		//lint:ignore SA1019 Envoy still reads it, so configurations have it
-		if len(v.GetMatchTypedSubjectAltNames()) > 0 || len(v.GetMatchSubjectAltNames()) > 0 || pinned(v) || v.GetCustomValidatorConfig() != nil { //nolint:staticcheck // configurations in use have it
+		names = append(names, v.GetMatchSubjectAltNames()...) //nolint:staticcheck // configurations in use have it
+		// Names that anybody's match are no names.
+		names = slices.DeleteFunc(names, func(m *matcherv3.StringMatcher) bool { return matches(m, "anybody.invalid") })
+		if len(names) > 0 || pinned(v) || v.GetCustomValidatorConfig() != nil {
 			return true
 		}
 	}
