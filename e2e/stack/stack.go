@@ -86,8 +86,9 @@ func RenderFlags() []string {
 type Stack struct {
 	config  Config
 	compose *Compose
-	tls     string
 
+	// TLS is the folder of the certificates.
+	TLS string
 	// AppAddr, AuthzAddr, AdminAddr and MetricsAddr are where the application, hookauthz and its listeners for people and for probes
 	// listen; EnvoyAdmin is Envoy's.
 	AppAddr, AuthzAddr, AdminAddr, MetricsAddr, EnvoyAdmin string
@@ -101,7 +102,7 @@ type Stack struct {
 
 // Up starts everything and waits until Envoy serves and finds hookauthz healthy. What it has started ends with Down, after an error too.
 func Up(ctx context.Context, c Config) (*Stack, error) {
-	s := &Stack{config: c, AppAddr: c.App, tls: filepath.Join(c.Dir, "tls")}
+	s := &Stack{config: c, AppAddr: c.App, TLS: filepath.Join(c.Dir, "tls")}
 	for _, step := range []func(context.Context) error{s.prepare, s.startApp, s.StartHookauthz, s.startEnvoy, s.WaitHealthy} {
 		if err := step(ctx); err != nil {
 			return s, err
@@ -125,10 +126,10 @@ func (s *Stack) Down() error {
 }
 
 func (s *Stack) prepare(ctx context.Context) error {
-	if out, err := exec.CommandContext(ctx, s.config.Binaries.Certs, s.tls).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, s.config.Binaries.Certs, s.TLS).CombinedOutput(); err != nil {
 		return fmt.Errorf("make certificates: %w: %s", err, out)
 	}
-	ca, err := os.ReadFile(filepath.Join(s.tls, "ca.pem"))
+	ca, err := os.ReadFile(filepath.Join(s.TLS, "ca.pem"))
 	if err != nil {
 		return err
 	}
@@ -226,7 +227,7 @@ func (s *Stack) serveArgs() ([]string, error) {
 	if s.config.Policies != "" {
 		replace["/etc/hookauthz/policies"] = s.config.Policies
 	}
-	args, err := s.compose.Args("hookauthz", replace, map[string]string{"tls": s.tls})
+	args, err := s.compose.Args("hookauthz", replace, map[string]string{"tls": s.TLS})
 	if err != nil {
 		return nil, err
 	}
@@ -259,7 +260,7 @@ func (s *Stack) startEnvoy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c, err := ReadEnvoy(file, replace, map[string]string{"/run/hookauthz-tls": s.tls})
+	c, err := ReadEnvoy(file, replace, map[string]string{"/run/hookauthz-tls": s.TLS})
 	if err != nil {
 		return err
 	}
@@ -320,6 +321,13 @@ func (c *EnvoyConfig) plaintext() {
 	cluster := c.Cluster("webhook_authz")
 	delete(cluster, "transport_socket")
 	cluster["type"] = "STATIC"
+}
+
+// Through is the stack with another Envoy in the place of its own: one whose admin interface is at this address.
+func (s *Stack) Through(admin string) (*Stack, error) {
+	other := *s
+	other.EnvoyAdmin = admin
+	return &other, other.readListeners()
 }
 
 func (s *Stack) readListeners() error {
@@ -401,7 +409,7 @@ func (s *Stack) AuthzTLS() (*tls.Config, error) {
 
 // Certificate is one of the certificates of examples/certs, with its key.
 func (s *Stack) Certificate(name string) (tls.Certificate, error) {
-	return tls.LoadX509KeyPair(filepath.Join(s.tls, name+".pem"), filepath.Join(s.tls, name+".key"))
+	return tls.LoadX509KeyPair(filepath.Join(s.TLS, name+".pem"), filepath.Join(s.TLS, name+".key"))
 }
 
 // Arrived is a delivery as the application recorded it.
