@@ -22,6 +22,7 @@ const (
 	turnedAway                // refused for the server's load
 	late                      // not answered within the caller's deadline
 	stopped                   // forged, and denied, among deliveries that are to be allowed
+	misjudged                 // valid, and denied for another reason than load
 	outcomes                  // how many there are
 )
 
@@ -34,12 +35,10 @@ type load struct {
 	cpu       []time.Duration // of each process within the period
 }
 
-// warmUp is the share of the period for which the load is on before it: connections, caches and the scheduler are as they are later then.
-const warmUp = 10
-
-// drive has all callers call again and again, and measures a period in the middle, while nothing starts or ends.
-func drive(ctx context.Context, callers []caller, period time.Duration, processes ...*process) (load, error) {
-	ctx, cancel := context.WithTimeout(ctx, 4*period+30*time.Second)
+// drive has all callers call again and again, and measures a period in the middle: after a time in which connections, caches and queues have
+// become what they are then, and while nothing starts or ends.
+func drive(ctx context.Context, callers []caller, before, period time.Duration, processes ...*process) (load, error) {
+	ctx, cancel := context.WithTimeout(ctx, before+4*period+30*time.Second)
 	defer cancel()
 	var (
 		total     atomic.Int64
@@ -70,8 +69,8 @@ func drive(ctx context.Context, callers []caller, period time.Duration, processe
 		})
 	}
 	var l load
-	err := pause(ctx, period/warmUp, failure)
-	before, e := cpuTimes(processes)
+	err := pause(ctx, before, failure)
+	first, e := cpuTimes(processes)
 	begin := time.Now()
 	measuring.Store(true)
 	if err == nil && e == nil {
@@ -79,7 +78,7 @@ func drive(ctx context.Context, callers []caller, period time.Duration, processe
 	}
 	measuring.Store(false)
 	l.elapsed = time.Since(begin)
-	after, e2 := cpuTimes(processes)
+	last, e2 := cpuTimes(processes)
 	ended.Store(true)
 	running.Wait()
 	select {
@@ -100,8 +99,8 @@ func drive(ctx context.Context, callers []caller, period time.Duration, processe
 	}
 	l.total, l.latencies = total.Load(), slices.Concat(latencies...)
 	slices.Sort(l.latencies)
-	for i := range before {
-		l.cpu = append(l.cpu, after[i]-before[i])
+	for i := range first {
+		l.cpu = append(l.cpu, last[i]-first[i])
 	}
 	return l, nil
 }

@@ -20,12 +20,15 @@ func (b *bench) checks(of func(context.Context) (*server, error), d delivery, al
 		if err != nil {
 			return sample{}, err
 		}
-		return b.watched(ctx, s, s.checkers(m, b.concurrency, allowed), allowed)
+		return b.watched(ctx, s, s.checkers(m, b.concurrency, allowed), b.warmUp(), allowed)
 	}
 }
 
+// warmUp is how long the load is on before it is measured.
+func (b *bench) warmUp() time.Duration { return b.period / 10 }
+
 // watched drives callers of one server and looks at what it counts meanwhile.
-func (b *bench) watched(ctx context.Context, s *server, callers []caller, logged bool) (sample, error) {
+func (b *bench) watched(ctx context.Context, s *server, callers []caller, before time.Duration, logged bool) (sample, error) {
 	// What reading the metrics costs itself is told by reading them twice.
 	var counts [3]map[string]float64
 	var err error
@@ -38,7 +41,7 @@ func (b *bench) watched(ctx context.Context, s *server, callers []caller, logged
 		return sample{}, err
 	}
 	lines := s.lines.Load()
-	l, err := drive(ctx, callers, b.period, s.process)
+	l, err := drive(ctx, callers, before, b.period, s.process)
 	if err != nil {
 		return sample{}, err
 	}
@@ -111,7 +114,7 @@ func (b *bench) requests(proxy func(context.Context) (*envoy, error), authz func
 			return sample{}, err
 		}
 		defer hangUp()
-		l, err := drive(ctx, callers, b.period, watch...)
+		l, err := drive(ctx, callers, b.warmUp(), b.period, watch...)
 		if err != nil {
 			return sample{}, err
 		}
@@ -135,7 +138,7 @@ func (b *bench) bodies(ctx context.Context) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	return b.watched(ctx, s, s.checkers(m, atOnce, true), true)
+	return b.watched(ctx, s, s.checkers(m, atOnce, true), b.warmUp(), true)
 }
 
 // reload measures the CPU time from the change of one policy file until the server has come to rest again.

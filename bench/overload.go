@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -16,8 +16,9 @@ var errWronglyAllowed = errors.New("a forged delivery was ALLOWED")
 // forgedShare is how many of the deliveries under overload are forged: one in so many.
 const forgedShare = 4
 
-// crowd are callers that ask as Envoy does: each waits for its answer no longer than a deadline, and then asks for the next delivery at once.
-func (s *server) crowd(valid, forged *message, count int, deadline time.Duration) []caller {
+// crowd are callers that ask as Envoy does: each waits for its answer no longer than a deadline, and then asks for the next delivery. One that is
+// turned away rests first, as the Retry-After of its answer asks senders to.
+func (s *server) crowd(valid, forged *message, count int) []caller {
 	var callers []caller
 	for i := range count {
 		messages := [2]*message{valid.clone(), forged.clone()}
@@ -31,29 +32,38 @@ func (s *server) crowd(valid, forged *message, count int, deadline time.Duration
 			if err != nil {
 				return 0, err
 			}
-			ctx, cancel := context.WithTimeout(ctx, deadline)
-			defer cancel()
-			err = conn.Invoke(ctx, checkMethod, request, v)
-			switch {
-			case status.Code(err) == codes.DeadlineExceeded:
-				return late, nil
-			case status.Code(err) == codes.ResourceExhausted, status.Code(err) == codes.Unavailable:
-				return turnedAway, nil
-			case err != nil:
-				return 0, err
-			case v.allowed && bad == 1:
-				return 0, errWronglyAllowed
-			case v.allowed:
-				return asWanted, nil
-			case v.overloaded():
-				return turnedAway, nil
-			case bad == 1:
-				return stopped, nil
+			o, err := s.ask(ctx, conn, request, v, bad == 1)
+			if err == nil && (o == turnedAway || o == late) {
+				err = pause(ctx, rest, nil)
 			}
-			return 0, fmt.Errorf("a valid delivery was %s", v)
+			return o, err
 		})
 	}
 	return callers
+}
+
+// ask sends one delivery and says what became of it.
+func (s *server) ask(ctx context.Context, conn *grpc.ClientConn, request []byte, v *verdict, forged bool) (outcome, error) {
+	ctx, cancel := context.WithTimeout(ctx, callDeadline)
+	defer cancel()
+	err := conn.Invoke(ctx, checkMethod, request, v)
+	switch code := status.Code(err); {
+	case code == codes.DeadlineExceeded:
+		return late, nil
+	case code == codes.ResourceExhausted, code == codes.Unavailable:
+		return turnedAway, nil
+	case err != nil:
+		return 0, err
+	case v.allowed && forged:
+		return 0, errWronglyAllowed
+	case v.allowed:
+		return asWanted, nil
+	case v.overloaded():
+		return turnedAway, nil
+	case forged:
+		return stopped, nil
+	}
+	return misjudged, nil
 }
 
 // overload measures a server with a CPU of its own at so many open calls.
@@ -90,16 +100,20 @@ func (b *bench) overload(of func(context.Context) (*server, error), calls int) f
 				c.Close()
 			}
 		}()
-		return b.watched(ctx, &crowded, crowded.crowd(valid, forged, calls, callDeadline), false)
+		return b.watched(ctx, &crowded, crowded.crowd(valid, forged, calls), b.period, false)
 	}
 }
 
 const (
 	peakCalls = 64
+	// envoyCalls is how many checks one Envoy has open at the most, by the circuit breaker of `hookauthz envoy render`.
+	envoyCalls = 2048
 	// callsPerConnection is a little less than what Envoy puts on one.
 	callsPerConnection = 1000
 	// callDeadline is that of `hookauthz envoy render`.
 	callDeadline = 2250 * time.Millisecond
+	// rest is what Retry-After says.
+	rest = time.Second
 )
 
 // startPinned starts a server that has one CPU, and nothing else of ours on it while it is measured.

@@ -42,6 +42,7 @@ const (
 	nobodyRow    = "denied: no policy"
 	peakRow      = "peak"
 	tenfoldRow   = "10x overload"
+	envoysRow    = "ten Envoys, each at its circuit breaker"
 	bodiesRow    = "64 bodies of 1 MiB at once"
 	reloadRow    = "reload of 10,000 policies"
 )
@@ -143,7 +144,7 @@ func (b *bench) plan() []*row {
 	for _, o := range []struct {
 		name  string
 		calls int
-	}{{peakRow, peakCalls}, {tenfoldRow, 10 * peakCalls}} {
+	}{{peakRow, peakCalls}, {tenfoldRow, 10 * peakCalls}, {envoysRow, 10 * envoyCalls}} {
 		add(overloadTable, o.name, small, b.overload(pinned, o.calls))
 		rows[len(rows)-1].calls = o.calls
 	}

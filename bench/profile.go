@@ -42,7 +42,7 @@ func (b *bench) profile(ctx context.Context, file string) error {
 	}
 	profiled := make(chan error, 1)
 	go func() { profiled <- s.saveProfile(ctx, file, b.period) }()
-	if _, err := drive(ctx, callers, b.period, s.process); err != nil {
+	if _, err := drive(ctx, callers, b.warmUp(), b.period, s.process); err != nil {
 		return err
 	}
 	return <-profiled

@@ -49,8 +49,9 @@ const method = `
 - **Through Envoy**: as ` + "`hookauthz envoy render`" + ` configures it, with listeners that differ in their authorizer only, 32 senders without TLS, and an application that answers at once.
   Envoy, the authorizer, the senders and the application share the cores.
 - **Overload**: the server has a CPU of its own, the caller the others. One delivery in four is forged. Every caller waits as long as Envoy does (2.25 s) and
-  then sends the next one. Goodput is what was valid, and was allowed in time. Load is counted in open calls, not in calls a second: HTTP/2 bounds how many Envoy
-  can have open, and it waits then.
+  then sends the next one; one that is turned away rests for the second that Retry-After says. Goodput is what was valid, and was allowed in time. Load is
+  counted in open calls, not in calls a second: Envoy's circuit breaker and HTTP/2 bound how many can be open, and what is answered makes room for the next.
+  10x is ten times the calls at which the peak is reached.
 - **Memory** is what was resident at the most (VmHWM), in a row or since the start.`
 
 // page is Markdown that reads well in a terminal too.
@@ -244,9 +245,10 @@ func (b *bench) envoyTable(p *page, rows []*row) {
 }
 
 func (b *bench) overloadTable(p *page, rows []*row) {
+	const t = overloadTable
 	var cells [][]string
 	for _, r := range rows {
-		if r.table != overloadTable {
+		if r.table != t {
 			continue
 		}
 		share := func(o outcome) string {
@@ -255,12 +257,12 @@ func (b *bench) overloadTable(p *page, rows []*row) {
 				return float64(s.calls[o]) / float64(l.all())
 			}))
 		}
-		cells = append(cells, slices.Concat([]string{r.name, fmt.Sprint(r.calls), number("%.0f", medianOf(r, rateOf)), share(turnedAway), share(late)}, r.quantiles(),
-			[]string{number("%.0f", medianOf(r, peakMiBOf)), "0"}))
+		cells = append(cells, slices.Concat([]string{r.name, fmt.Sprint(r.calls), number("%.0f", medianOf(r, rateOf)), number("%.2f", estimated(ratios(r, find(rows, t, peakRow, r.size), rateOf)).median),
+			share(turnedAway), share(late), share(misjudged)}, r.quantiles(), []string{number("%.0f", medianOf(r, peakMiBOf)), "0"}))
 	}
 	if len(cells) > 0 {
 		p.text("## Overload, 2 KiB, one CPU")
-		p.table(slices.Concat([][]string{{"", "open calls", "goodput/s", "turned away", "late", "p50 ms", "p99 ms", "p999 ms", "peak MiB", "wrongly allowed"}}, cells))
+		p.table(slices.Concat([][]string{{"", "open calls", "goodput/s", "to peak", "turned away", "late", "valid, denied", "p50 ms", "p99 ms", "p999 ms", "peak MiB", "wrongly allowed"}}, cells))
 		p.text("Latencies are of what was let through. A forged delivery that is allowed ends the run.")
 	}
 }
