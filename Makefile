@@ -66,8 +66,9 @@ envoy: ## Write examples/envoy.yaml from its policies, and the golden files of e
 	go test -count=1 -run '^TestExampleIsUpToDate$$' . -update
 	go test -count=1 ./envoy -update
 
-bench: build ## Measure the server's CPU per check
-	go run ./bench
+bench: build ## Measure what a check costs into docs/performance.md (BENCH=-quick: only show that it runs)
+	@mkdir -p .cache/bin && go build -o .cache/bin/bench ./bench
+	.cache/bin/bench $(if $(BENCH),$(BENCH),-write docs/performance.md)
 
 fuzz: ## Fuzz every parser for a short time (FUZZTIME=10s)
 	@for package in $$(go list ./... | grep -v '/e2e$$'); do \

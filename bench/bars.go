@@ -73,6 +73,12 @@ func perCPUOf(s *sample) float64  { return 1 / float64(s.cpu) }
 func peakMiBOf(s *sample) float64 { return float64(s.peak) / (1 << 20) }
 func allocsOf(s *sample) float64  { return s.allocations }
 
+// busyOf is how many CPUs the process used.
+func busyOf(s *sample) float64 {
+	l := load{calls: s.calls}
+	return s.cpu.Seconds() * float64(l.all()) / float64(s.calls[asWanted]) * s.rate
+}
+
 // bars are what the project holds itself to.
 func bars(rows []*row) []*bar {
 	tcp := func(name string, size int) *row { return find(rows, checksTable, name, size) }

@@ -46,6 +46,7 @@ type bench struct {
 	server, storeURL    string
 	self, dir           string // this program, and a folder for what is made
 	stderr              io.Writer
+	*progress
 
 	started     int // servers, which numbers their files
 	reloads     int
@@ -55,7 +56,7 @@ type bench struct {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
-	b := &bench{stderr: stderr, versions: make(map[string]string)}
+	b := &bench{stderr: stderr, progress: newProgress(stderr), versions: make(map[string]string)}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.IntVar(&b.rounds, "rounds", 9, "rounds: from six on the interval of a median covers 95 %")
@@ -116,14 +117,11 @@ func (b *bench) measure(ctx context.Context, stdout io.Writer, file string) erro
 	if len(rows) == 0 {
 		return fmt.Errorf("no row matches -rows %s and -sizes", b.rows)
 	}
-	if err := b.measureRows(ctx, rows); err != nil {
-		return err
-	}
-	sizes, err := b.measureSizes(ctx)
+	sizes, err := b.measureAll(ctx, rows)
+	b.progress.end()
 	if err != nil {
 		return err
 	}
-	fmt.Fprint(b.stderr, "\r\033[K")
 	report := b.report(rows, sizes, begin)
 	if _, err := io.WriteString(stdout, report); err != nil {
 		return err
@@ -132,6 +130,13 @@ func (b *bench) measure(ctx context.Context, stdout io.Writer, file string) erro
 		return nil
 	}
 	return os.WriteFile(file, []byte(report), 0o644)
+}
+
+func (b *bench) measureAll(ctx context.Context, rows []*row) (sizes, error) {
+	if err := b.measureRows(ctx, rows); err != nil {
+		return sizes{}, err
+	}
+	return b.measureSizes(ctx)
 }
 
 // tool is the path of a program that a script of the checkout finds or installs.
@@ -148,8 +153,8 @@ func (b *bench) tool(ctx context.Context, name string) (string, error) {
 	return path, err
 }
 
-// end ends one server.
-func (b *bench) end(s *server) {
+// endServer ends one server.
+func (b *bench) endServer(s *server) {
 	s.close()
 	b.running = slices.DeleteFunc(b.running, func(p *process) bool { return p == s.process })
 }

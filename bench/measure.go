@@ -133,7 +133,7 @@ func (b *bench) bodies(ctx context.Context) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	defer b.end(s)
+	defer b.endServer(s)
 	m, err := newMessage(delivery{size: large}, asCheck)
 	if err != nil {
 		return sample{}, err

@@ -208,7 +208,7 @@ func (b *bench) measureRows(ctx context.Context, rows []*row) error {
 			slices.Reverse(order)
 		}
 		for _, r := range order {
-			b.progress(round, r, begin, done, b.rounds*len(rows))
+			b.tell(fmt.Sprintf("round %d of %d, %s left: ", round+1, b.rounds, left(begin, done, b.rounds*len(rows))), r.String())
 			s, err := r.measure(ctx)
 			if err != nil {
 				return fmt.Errorf("%s: %w", r, err)
@@ -220,10 +220,10 @@ func (b *bench) measureRows(ctx context.Context, rows []*row) error {
 	return nil
 }
 
-func (b *bench) progress(round int, r *row, begin time.Time, done, all int) {
-	left := "?"
-	if done > 0 {
-		left = (time.Since(begin) * time.Duration(all-done) / time.Duration(done)).Round(time.Second).String()
+// left is how long the rest takes if it goes on as it went so far.
+func left(begin time.Time, done, all int) string {
+	if done == 0 {
+		return "?"
 	}
-	fmt.Fprintf(b.stderr, "\r\033[Kround %d of %d, %s left: %s", round+1, b.rounds, left, r)
+	return (time.Since(begin) * time.Duration(all-done) / time.Duration(done)).Round(time.Second).String()
 }

@@ -26,7 +26,7 @@ func (b *bench) measureSizes(ctx context.Context) (sizes, error) {
 	if !b.rows.MatchString(string(memoryTable)) {
 		return s, nil
 	}
-	fmt.Fprint(b.stderr, "\r\033[Kmemory of policies and of limiter keys")
+	b.tell("", "memory of policies and of limiter keys")
 	var err error
 	if s.one, err = b.policiesMemory(ctx, 1); err != nil {
 		return s, err
@@ -43,7 +43,7 @@ func (b *bench) policiesMemory(ctx context.Context, count int) (policiesMemory, 
 	if err != nil {
 		return policiesMemory{}, err
 	}
-	defer b.end(s)
+	defer b.endServer(s)
 	now, _, err := memory(s.pid())
 	if err != nil {
 		return policiesMemory{}, err
