@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.IntVar(&b.rounds, "rounds", 9, "rounds: from six on the interval of a median covers 95 %")
-	flags.DurationVar(&b.period, "period", time.Second, "length of one measurement")
+	flags.DurationVar(&b.period, "period", time.Second, "length of one measurement; of a profile 15s")
 	flags.IntVar(&b.concurrency, "concurrency", 16, "checks under way at once; through Envoy twice as many requests")
 	quick := flags.Bool("quick", false, "3 rounds of 200ms: to see that everything runs")
 	sizes := flags.String("sizes", "2048,65536,1048576", "body sizes in bytes, of those three")
@@ -77,8 +77,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if *noop != "" {
 		return serveNoop(ctx, *noop, *noopAdmin)
 	}
+	given := make(map[string]bool)
+	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	if *quick {
 		b.rounds, b.period = 3, 200*time.Millisecond
+	}
+	if *profile != "" && !given["period"] {
+		b.period = 15 * time.Second
 	}
 	if b.rounds < 1 || b.period <= 0 || b.concurrency < 1 {
 		return errors.New("-rounds, -period and -concurrency must be more than 0")
