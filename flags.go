@@ -143,6 +143,25 @@ func (t *instant) or(now func() time.Time) time.Time {
 	return t.Time
 }
 
+// span is a duration as a flag: a Go duration that may begin with days.
+type span struct{ time.Duration }
+
+func (d *span) Set(text string) (err error) {
+	if d.Duration, err = policy.ParseDuration(text); err == nil && d.Duration <= 0 {
+		err = fmt.Errorf("%q is no time", text)
+	}
+	return err
+}
+
+func (d *span) String() string {
+	if days := d.Duration / (24 * time.Hour); days > 0 && d.Duration%(24*time.Hour) == 0 {
+		return strconv.Itoa(int(days)) + "d"
+	}
+	return d.Duration.String()
+}
+
+func (*span) Type() string { return "duration" }
+
 // policyFlags are the flags that say which policies there are.
 type policyFlags struct {
 	dir         string

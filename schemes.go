@@ -71,11 +71,11 @@ shows that scheme in full, with a policy to start from.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			all := signature.Presets()
 			if len(args) == 1 {
-				i := slices.IndexFunc(all, func(s signature.Info) bool { return args[0] == s.Name || args[0] == s.Alias && s.Alias != "" })
-				if i < 0 {
-					return failed(fmt.Sprintf("'hookauthz schemes --search %s' looks for it", quoted(args[0])), "no scheme is named %q", args[0])
+				info, err := findScheme(args[0])
+				if err != nil {
+					return err
 				}
-				full, err := describe(all[i])
+				full, err := describe(info)
 				if err != nil {
 					return err
 				}
@@ -103,13 +103,7 @@ shows that scheme in full, with a policy to start from.`,
 			}
 			return list(p.stdout, found)
 		},
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
-			var names []cobra.Completion
-			for _, s := range signature.Presets() {
-				names = append(names, cobra.CompletionWithDesc(s.Name, s.Provider))
-			}
-			return names, cobra.ShellCompDirectiveNoFileComp
-		},
+		ValidArgsFunction: completeSchemes,
 	}
 	c.Flags().StringVar(&search, "search", "", "list only those with this `text` in their name or provider")
 	choose(c, output, "output", "o", "output for people or for machines")

@@ -90,6 +90,7 @@ func newServer(p process, f *serveFlags, logger *slog.Logger) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
+	started := p.now()
 	engine := s.policies.engine
 	metrics.WatchUses(engine.Uses)
 	s.lists = newRefresher(engine, f.cacheDir, metrics.Lists(), logger, p.now)
@@ -110,7 +111,7 @@ func newServer(p process, f *serveFlags, logger *slog.Logger) (*server, error) {
 	if s.envoy, err = listen(f.listen); err != nil {
 		return nil, err
 	}
-	if s.admin, err = f.admin.open(admin.Config{Registry: metrics.Registry, Status: s.status(f, build, p.now())}, logger, p.now); err != nil {
+	if s.admin, err = f.admin.open(admin.Config{Registry: metrics.Registry, Status: s.status(f, build, started), Secrets: s.secrets(p.now, started)}, logger, p.now); err != nil {
 		s.envoy.Close()
 		return nil, err
 	}
@@ -200,7 +201,7 @@ func (s *server) runParts(ctx context.Context, stop func()) error {
 	var parts sync.WaitGroup
 	parts.Go(func() { s.watcher.Run(outer) })
 	parts.Go(func() { s.lists.Run(outer) })
-	parts.Go(func() { s.store.run(outer) })
+	parts.Go(func() { s.store.run(outer, s.policies.engine.Uses) })
 	var adminFailure error
 	parts.Go(func() { adminFailure = s.admin.run(outer, stop) })
 	failure := s.checks.Serve(ctx, s.envoy)

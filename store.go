@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -181,13 +182,24 @@ func (s *sharedStore) breaker() string {
 	return s.guard.State().String()
 }
 
-// run watches the store until ctx ends, and then closes it.
-func (s *sharedStore) run(ctx context.Context) {
+// run watches the store and tells it of uses until ctx ends, and then closes it.
+func (s *sharedStore) run(ctx context.Context, uses func() []policy.SecretUse) {
 	if s == nil {
 		return
 	}
+	var sharing sync.WaitGroup
+	sharing.Go(func() { s.guard.ShareUses(ctx, uses) })
 	s.guard.Run(ctx)
+	sharing.Wait()
 	s.redis.Close()
+}
+
+// lastUses is when the servers that share the store have seen secret versions used; nil where there is none.
+func (s *sharedStore) lastUses(ctx context.Context) (map[policy.VersionID]time.Time, error) {
+	if s == nil {
+		return nil, nil
+	}
+	return s.guard.LastUses(ctx)
 }
 
 // close ends the connections of a store that was never run.

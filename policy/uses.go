@@ -33,6 +33,14 @@ func (u *use) note(at time.Time) {
 	}
 }
 
+// lastUsed is the moment of the last delivery; zero where there was none.
+func (u *use) lastUsed() time.Time {
+	if last := u.last.Load(); last != 0 {
+		return time.Unix(0, last)
+	}
+	return time.Time{}
+}
+
 // inForce is a Set with what changes beside it.
 type inForce struct {
 	set  *Set
@@ -89,11 +97,7 @@ func (e *Engine) Uses() []SecretUse {
 	f := e.force.Load()
 	all := make([]SecretUse, 0, len(f.uses))
 	f.each(func(id VersionID, u *use) {
-		seen := SecretUse{VersionID: id, Matches: u.matches.Load()}
-		if last := u.last.Load(); last != 0 {
-			seen.LastUsed = time.Unix(0, last)
-		}
-		all = append(all, seen)
+		all = append(all, SecretUse{VersionID: id, Matches: u.matches.Load(), LastUsed: u.lastUsed()})
 	})
 	return all
 }

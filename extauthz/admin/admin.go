@@ -26,6 +26,8 @@ type Config struct {
 	Ready func() error
 	// Status says what serves. Nil: nothing is known.
 	Status func() Status
+	// Secrets reports on every secret version. Nil: there is none.
+	Secrets func(context.Context, SecretsQuery) Secrets
 	// Pprof serves profiles at /debug/pprof.
 	Pprof bool
 	// Tokens are asked for, but at /healthz and /readyz. Nil: whoever reaches the listener is an operator.
@@ -54,6 +56,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Status == nil {
 		c.Status = func() Status { return Status{} }
+	}
+	if c.Secrets == nil {
+		c.Secrets = noSecrets
 	}
 	return c
 }

@@ -42,6 +42,7 @@ func (a *api) routes(mux *http.ServeMux) {
 		s.Draining = a.config.Ready() != nil
 		return s, nil
 	}))
+	mux.HandleFunc("GET /api/v1/secrets", a.read(secretsParameters, a.secrets))
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, &Error{http.StatusNotFound, "not_found", fmt.Sprintf("there is no %.16s %.200q", r.Method, r.URL.Path), "docs/admin.md lists what there is"})
 	})

@@ -25,6 +25,10 @@ type Shared interface {
 	Probe(ctx context.Context, endpoint string) error
 	// Alive notes that this process is alive and counts those that were within the last while.
 	Alive(ctx context.Context, while time.Duration) (replicas int, err error)
+	// NoteUses notes when secret versions were last used. What is known to be later stays.
+	NoteUses(ctx context.Context, uses []policy.SecretUse) error
+	// LastUses is what all processes have noted.
+	LastUses(ctx context.Context) (map[policy.VersionID]time.Time, error)
 }
 
 // BreakerState is the state of a circuit breaker, as its metric has it.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,6 +29,7 @@ type faulty struct {
 	lost     bool // calls are carried out, and their replies are lost
 	calls    int
 	replicas int
+	noted    [][]policy.SecretUse
 }
 
 func (f *faulty) set(delay time.Duration, err error) {
@@ -83,6 +85,19 @@ func (f *faulty) Probe(ctx context.Context, _ string) error {
 
 func (f *faulty) Alive(ctx context.Context, _ time.Duration) (int, error) {
 	return f.replicas, f.call(ctx, func() error { return nil })
+}
+
+func (f *faulty) NoteUses(ctx context.Context, uses []policy.SecretUse) error {
+	return f.call(ctx, func() error {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.noted = append(f.noted, uses)
+		return nil
+	})
+}
+
+func (f *faulty) LastUses(ctx context.Context) (map[policy.VersionID]time.Time, error) {
+	return nil, f.call(ctx, func() error { return nil })
 }
 
 // guarded is a guard before a faulty store, in a bubble of its own time.
@@ -410,5 +425,84 @@ func TestGuardCountsReplicas(t *testing.T) {
 		if got := g.Replicas(); got != 1 {
 			t.Errorf("got %d replicas before any is known, want 1", got)
 		}
+	})
+}
+
+// What has changed is told every few seconds, once, and when the process ends. A store that is away is told later, and a store that fails
+// at this does not count as away.
+func TestGuardSharesUses(t *testing.T) {
+	guarding(t, store.GuardConfig{}, true, func(g *guarded) {
+		var mu sync.Mutex
+		uses := []policy.SecretUse{used("a", "1", time.Time{}), used("a", "2", time.Time{})}
+		use := func(i int) {
+			mu.Lock()
+			defer mu.Unlock()
+			uses[i].LastUsed = time.Now()
+		}
+		noted := func() (words []string) {
+			g.shared.mu.Lock()
+			defer g.shared.mu.Unlock()
+			for _, batch := range g.shared.noted {
+				var versions []string
+				for _, u := range batch {
+					versions = append(versions, u.Version)
+				}
+				words = append(words, strings.Join(versions, ","))
+			}
+			g.shared.noted = nil
+			return words
+		}
+		check := func(want ...string) {
+			t.Helper()
+			if diff := cmp.Diff(want, noted()); diff != "" {
+				t.Errorf("told (-want +got):\n%s", diff)
+			}
+		}
+		ctx, cancel := context.WithCancel(g.Context())
+		var sharing sync.WaitGroup
+		sharing.Go(func() {
+			g.ShareUses(ctx, func() []policy.SecretUse {
+				mu.Lock()
+				defer mu.Unlock()
+				return slices.Clone(uses)
+			})
+		})
+		const round = 7 * time.Second
+		time.Sleep(round)
+		check()
+		for range 1000 {
+			use(0)
+		}
+		time.Sleep(round)
+		check("1")
+		time.Sleep(10 * round)
+		check()
+		use(0)
+		use(1)
+		time.Sleep(round)
+		check("1,2")
+
+		g.away(0, errors.New("refused by peer"))
+		use(1)
+		time.Sleep(3 * round)
+		check()
+		g.back()
+		time.Sleep(round)
+		check("2")
+
+		g.shared.set(0, errors.New("NOPERM"))
+		states := len(g.states)
+		if _, err := g.LastUses(g.Context()); err == nil {
+			t.Error("a store that fails has answered")
+		}
+		g.shared.set(0, nil)
+		if len(g.states) != states {
+			t.Errorf("the breaker has moved: %v", g.states[states:])
+		}
+
+		use(0)
+		cancel()
+		sharing.Wait()
+		check("1")
 	})
 }

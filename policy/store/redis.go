@@ -145,6 +145,7 @@ const (
 	tokenKind   = "t:"
 	probeKind   = "probe"
 	aliveKey    = namespace + "replicas"
+	usesKey     = namespace + "secrets"
 )
 
 // prefixOf is the beginning of an endpoint's keys. The names of policies are the tag as they are; any other is hashed.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -286,6 +287,76 @@ func TestRedisUser(t *testing.T) {
 	}
 	if err := r.Probe(within(t, time.Second), "e"); err != nil {
 		t.Error(err)
+	}
+	if err := r.NoteUses(within(t, time.Second), []policy.SecretUse{used("e", "1", time.Now())}); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.LastUses(within(t, time.Second)); err != nil {
+		t.Error(err)
+	}
+}
+
+func used(endpoint, version string, at time.Time) policy.SecretUse {
+	return policy.SecretUse{VersionID: policy.VersionID{Endpoint: endpoint, Version: version}, LastUsed: at}
+}
+
+// The latest moment that any process has noted stands, and none lies ahead of the store's clock.
+func TestRedisUses(t *testing.T) {
+	s := redistest.Start(t)
+	one, two := open(t, s.URL(), nil), open(t, s.URL(), nil)
+	now := time.Now().Truncate(time.Millisecond)
+	note := func(r *store.Redis, uses ...policy.SecretUse) {
+		t.Helper()
+		if err := r.NoteUses(within(t, 10*time.Second), uses); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := s.Calls(t, "evalsha") + s.Calls(t, "eval")
+	note(one)
+	if got := s.Calls(t, "evalsha") + s.Calls(t, "eval"); got != before {
+		t.Errorf("nothing to say took %d calls", got-before)
+	}
+	note(one, used("a", "2026-04", now.Add(-time.Hour)), used("a", "2026-10", now.Add(-time.Minute)), used("b.c", "v/1", now.Add(-time.Second)))
+	note(two, used("a", "2026-04", now.Add(-2*time.Hour)), used("a", "2026-10", now.Add(-time.Second)))
+	note(two, used("ahead", "1", now.Add(time.Hour)), used("forgotten", "1", now.Add(-91*24*time.Hour)))
+	got, err := one.LastUses(within(t, time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ahead := got[policy.VersionID{Endpoint: "ahead", Version: "1"}]; ahead.Before(now) || ahead.After(time.Now()) {
+		t.Errorf("a clock that goes ahead: got %s, want the store's %s", ahead, now)
+	}
+	delete(got, policy.VersionID{Endpoint: "ahead", Version: "1"})
+	note(two) // prunes nothing: there is nothing to say
+	note(two, used("a", "2026-04", now.Add(-3*time.Hour)))
+	again, err := one.LastUses(within(t, time.Second))
+	if err != nil || len(again) != 4 {
+		t.Errorf("got %v, %v: want what is older than 90 days gone with the next word", again, err)
+	}
+	want := map[policy.VersionID]time.Time{
+		{Endpoint: "a", Version: "2026-04"}:   now.Add(-time.Hour),
+		{Endpoint: "a", Version: "2026-10"}:   now.Add(-time.Second),
+		{Endpoint: "b.c", Version: "v/1"}:     now.Add(-time.Second),
+		{Endpoint: "forgotten", Version: "1"}: now.Add(-91 * 24 * time.Hour),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	// Many are few commands, and one lives no longer than the others.
+	many := make([]policy.SecretUse, 70_000)
+	for i := range many {
+		many[i] = used("many", strconv.Itoa(i), now)
+	}
+	note(one, many...)
+	note(one, used("a", "2026-10", now), used("new", "1", now))
+	if got, err = one.LastUses(within(t, 10*time.Second)); err != nil || len(got) != 1<<16 {
+		t.Errorf("%d versions are kept, %v; want %d", len(got), err, 1<<16)
+	}
+	if at := got[policy.VersionID{Endpoint: "a", Version: "2026-10"}]; !at.Equal(now) {
+		t.Errorf("without room a known version is at %s, want %s", at, now)
+	}
+	if ttl := s.Do(t, "PTTL", "hookauthz:secrets"); ttl == "-1" {
+		t.Error("the key has no time to live")
 	}
 }
 

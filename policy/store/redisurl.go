@@ -173,7 +173,7 @@ func (c RedisConfig) refused(fix, format string, args ...any) error {
 var fixes = []struct{ text, fix string }{
 	{"WRONGPASS", "check the user and the password: in the URL (percent-encoded), or --store-password-file"},
 	{"NOAUTH", "the server wants a password: give it in the URL or with --store-password-file"},
-	{"NOPERM", "let the user run EVALSHA, EVAL, SET, GET, DEL, SETRANGE, TIME, ZADD, ZCARD, ZREMRANGEBYSCORE, PEXPIRE, HELLO and CLIENT on the keys hookauthz:*"},
+	{"NOPERM", "let the user run EVALSHA, EVAL, SET, GET, DEL, SETRANGE, TIME, ZADD, ZCARD, ZRANGE, ZREMRANGEBYSCORE, PEXPIRE, HELLO and CLIENT on the keys hookauthz:*"},
 	{"DB index is out of range", "give a database that the server has, as in redis://host:6379/0"},
 	{"SELECT is not allowed in cluster", "leave the database out and add ?cluster=true: the server is a node of a cluster"},
 	{"cluster support disabled", "leave cluster=true out of the URL: the server is no node of a cluster"},

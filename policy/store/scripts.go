@@ -21,11 +21,13 @@ var (
 	settleScript string
 	//go:embed script/alive.lua
 	aliveScript string
+	//go:embed script/uses.lua
+	usesScript string
 )
 
 // scripts are called by their SHA-1; a server that does not know one, after a restart or SCRIPT FLUSH, is sent its text.
 type scripts struct {
-	take, release, settle, alive *rueidis.Lua
+	take, release, settle, alive, uses *rueidis.Lua
 }
 
 func newScripts() scripts {
@@ -35,5 +37,6 @@ func newScripts() scripts {
 		release: rueidis.NewLuaScript(shared + releaseScript),
 		settle:  rueidis.NewLuaScript(shared + settleScript),
 		alive:   rueidis.NewLuaScript(aliveScript),
+		uses:    rueidis.NewLuaScript(usesScript),
 	}
 }
