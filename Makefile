@@ -3,7 +3,7 @@
 SHELL       := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build test check unit sdk e2e manifests demo docs bench faults fuzz clean
+.PHONY: help build test check unit sdk e2e manifests prometheus demo docs bench faults fuzz clean
 
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 STATICCHECK := 2026.2.2
@@ -20,7 +20,7 @@ help: ## Show the targets
 build: ## Build ./hookauthz
 	CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o hookauthz .
 
-test: check unit sdk e2e manifests ## Run every test; end-to-end ones through a real Envoy
+test: check unit sdk e2e manifests prometheus ## Run every test; end-to-end ones through a real Envoy
 	@echo "make test: all passed"
 
 check: .cache/bin/staticcheck-$(STATICCHECK) ## Check format and run go vet and staticcheck
@@ -28,7 +28,7 @@ check: .cache/bin/staticcheck-$(STATICCHECK) ## Check format and run go vet and 
 	if [ -n "$$unformatted" ]; then printf 'gofmt -w is missing for:\n%s\n' "$$unformatted"; exit 1; fi
 	go vet ./...
 	.cache/bin/staticcheck-$(STATICCHECK) ./...
-	@for module in deploy/test tests/sdk; do (cd "$$module" && go vet ./... && ../../.cache/bin/staticcheck-$(STATICCHECK) ./...) || exit 1; done
+	@for module in deploy/test tests/prometheus tests/sdk; do (cd "$$module" && go vet ./... && ../../.cache/bin/staticcheck-$(STATICCHECK) ./...) || exit 1; done
 
 .cache/bin/staticcheck-$(STATICCHECK):
 	@echo "installing staticcheck $(STATICCHECK) into .cache/"
@@ -51,6 +51,9 @@ e2e: ## Run end-to-end tests; Envoy is installed into .cache/ where there is non
 
 manifests: ## Check docker-compose.yml and the Dockerfile
 	cd deploy/test && go test -count=1 ./...
+
+prometheus: ## Check alert rules and dashboard with Prometheus's own packages
+	cd tests/prometheus && go test -count=1 ./...
 
 faults: ## See what each failure of the shared store does, at full length (FAULTTIME=30s)
 	@export HOOKAUTHZ_ENVOY="$$(scripts/envoy)" HOOKAUTHZ_REDIS="$$(scripts/valkey)" HOOKAUTHZ_FAULT_TIME=$(FAULTTIME) CI=true; \
