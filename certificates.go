@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hookauthz/hookauthz/extauthz"
+	"github.com/hookauthz/hookauthz/loglimit"
 	"github.com/hookauthz/hookauthz/policy/fetch"
 )
 
@@ -16,7 +17,7 @@ const certificateLogEvery = 10 * time.Second
 
 // newCertificates finds the certificates that deliveries name. It asks nobody unless a policy has a scheme that needs one.
 func newCertificates(metrics *extauthz.CertificateMetrics, logger *slog.Logger, now func() time.Time) *fetch.Certificates {
-	limit := &repeats{every: certificateLogEvery, now: now}
+	limit := &loglimit.Limit{Every: certificateLogEvery, Now: now}
 	return fetch.NewCertificates(fetch.CertificatesConfig{
 		IssuerHosts: issuerHosts,
 		Now:         now,
@@ -26,7 +27,7 @@ func newCertificates(metrics *extauthz.CertificateMetrics, logger *slog.Logger, 
 				logger.Info("certificate fetched", "host", host)
 				return
 			}
-			if held, due := limit.due(); due {
+			if held, due := limit.Due(); due {
 				logger.Error("certificate not fetched: deliveries that name it get 503", "host", host, "error", err, "repeated", held)
 			}
 		},

@@ -24,6 +24,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/hookauthz/hookauthz/extauthz"
+	"github.com/hookauthz/hookauthz/loglimit"
 	"github.com/hookauthz/hookauthz/policy"
 )
 
@@ -140,9 +141,9 @@ func openTraces(p process, build build, metrics *extauthz.Metrics, logger *slog.
 	}
 	// The SDK would write to standard error by itself, values of headers included.
 	otel.SetLogger(logr.New(sdkLog{logger}))
-	limit := &repeats{every: traceLogEvery, now: p.now}
+	limit := &loglimit.Limit{Every: traceLogEvery, Now: p.now}
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-		if held, due := limit.due(); due {
+		if held, due := limit.Due(); due {
 			text := err.Error()
 			logger.Error("traces are not sent", "error", text[:min(len(text), 512)], "repeated", held)
 		}

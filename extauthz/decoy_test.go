@@ -62,7 +62,7 @@ func TestDecoy(t *testing.T) {
 // Alarms are bounded like denials: whoever has a decoy can send without end.
 func TestDecoyFlood(t *testing.T) {
 	var j journal
-	l := newDecisionLog(j.logger())
+	l := newDecisionLog(j.logger(), nil)
 	d := &policy.Decision{Reason: policy.SecretExpired, Status: 401, Endpoint: "ci", SecretVersion: "bait", Verification: policy.DecoyUsed}
 	for range 30 {
 		l.decided(t.Context(), d, &policy.Request{}, 0, noon)

@@ -13,8 +13,9 @@ import (
 // decisionLog writes one line a decision. Denials that cost an attacker nothing are written up to a number a second for each endpoint
 // and reason, then counted.
 type decisionLog struct {
-	logger *slog.Logger
-	lines  sync.Pool // of *[]slog.Attr
+	logger  *slog.Logger
+	metrics *Metrics
+	lines   sync.Pool // of *[]slog.Attr
 
 	mu      sync.Mutex // guards what follows
 	second  int64
@@ -36,8 +37,8 @@ const (
 	maxShares = 1 << 14
 )
 
-func newDecisionLog(l *slog.Logger) *decisionLog {
-	return &decisionLog{logger: l, floods: make(map[floodKey]int), allowed: make(map[string]int)}
+func newDecisionLog(l *slog.Logger, m *Metrics) *decisionLog {
+	return &decisionLog{logger: l, metrics: m, floods: make(map[floodKey]int), allowed: make(map[string]int)}
 }
 
 // decided writes the line of a decision, unless it is sampled away.
@@ -176,6 +177,7 @@ func (l *decisionLog) few(ctx context.Context, key floodKey, second int64) bool 
 func (l *decisionLog) tell(ctx context.Context, floods map[floodKey]int) {
 	for key, n := range floods {
 		if n > linesPerSecond {
+			l.metrics.suppressed(n - linesPerSecond)
 			message := "decisions suppressed"
 			if key.decoy {
 				message = "decoy alarms suppressed"
@@ -184,6 +186,33 @@ func (l *decisionLog) tell(ctx context.Context, floods map[floodKey]int) {
 				slog.String("endpoint", key.endpoint), slog.String("reason", key.reason.String()), slog.Int("count", n-linesPerSecond))
 		}
 	}
+}
+
+// run tells once a second of what was only counted, so that the end of a flood is seen although no denial follows it. It ends with ctx.
+func (l *decisionLog) run(ctx context.Context, now func() time.Time) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			l.flush()
+			return
+		case <-tick.C:
+			l.tell(ctx, l.past(now().Unix()))
+		}
+	}
+}
+
+// past gives what was counted before this second, and forgets it.
+func (l *decisionLog) past(second int64) map[floodKey]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if second <= l.second || len(l.floods) == 0 {
+		return nil
+	}
+	over := l.floods
+	l.second, l.floods = second, make(map[floodKey]int)
+	return over
 }
 
 // flush tells of everything that was only counted.

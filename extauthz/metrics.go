@@ -30,6 +30,7 @@ type Metrics struct {
 	refused       prometheus.Counter
 	refusedCalls  prometheus.Counter
 	panics        prometheus.Counter
+	heldBack      prometheus.Counter
 	storeDuration *prometheus.HistogramVec
 	storeErrors   *prometheus.CounterVec
 	breakerState  *prometheus.GaugeVec
@@ -70,6 +71,7 @@ func NewMetrics(version string) *Metrics {
 		refused:       count("connections_refused_total", "Connections that were closed at once because there were too many."),
 		refusedCalls:  count("calls_refused_total", "Checks that were refused without an answer because there were too many."),
 		panics:        count("panics_total", "Checks in which the server failed by its own fault and denied."),
+		heldBack:      count("log_suppressed_total", "Lines about equal denials that were counted instead of written."),
 		storeDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hookauthz_store_duration_seconds", Help: "Time of store calls.", Buckets: seconds}, []string{"op"}),
 		storeErrors:   counter("store_errors_total", "Store calls that gave no verdict.", "op"),
 		breakerState:  gauges("breaker_state", "State of a circuit breaker: 0 closed, 1 half-open, 2 open.", "name"),
@@ -83,7 +85,7 @@ func NewMetrics(version string) *Metrics {
 		func() float64 { return float64(m.inFlight.Load()) })
 	build := gauges("build_info", "Always 1; its labels are the version and the Go version.", "version", "goversion")
 	build.WithLabelValues(version, runtime.Version()).Set(1)
-	m.Registry.MustRegister(m.decisions, m.duration, m.verifications, m.decoys, m.bodyBytes, inFlight, m.outcomes, m.refused, m.refusedCalls, m.panics, m.storeDuration, m.storeErrors, m.breakerState,
+	m.Registry.MustRegister(m.decisions, m.duration, m.verifications, m.decoys, m.bodyBytes, inFlight, m.outcomes, m.refused, m.refusedCalls, m.panics, m.heldBack, m.storeDuration, m.storeErrors, m.breakerState,
 		m.reloads, m.reloadSuccess, m.reloadTime, m.inForce, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -156,6 +158,13 @@ func (m *Metrics) callRefused() {
 func (m *Metrics) panicked() {
 	if m != nil {
 		m.panics.Inc()
+	}
+}
+
+// suppressed counts lines that were not written.
+func (m *Metrics) suppressed(lines int) {
+	if m != nil {
+		m.heldBack.Add(float64(lines))
 	}
 }
 

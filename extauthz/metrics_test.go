@@ -120,6 +120,7 @@ spec:
 		`hookauthz_calls_refused_total`:                                                0,
 		`hookauthz_connections_refused_total`:                                          0,
 		`hookauthz_panics_total`:                                                       0,
+		`hookauthz_log_suppressed_total`:                                               0,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -4,10 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
-	"log/slog"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -31,7 +28,7 @@ type outcomes struct {
 	accesslogv3.UnimplementedAccessLogServiceServer
 	settler  Settler
 	now      func() time.Time
-	logger   *slog.Logger
+	panics   *panicLog
 	metrics  *Metrics
 	places   chan struct{}   // one for each stream that may be open
 	draining <-chan struct{} // closed when the server drains
@@ -85,8 +82,7 @@ func (o *outcomes) receive(stream accesslogv3.AccessLogService_StreamAccessLogsS
 func (o *outcomes) settle(ctx context.Context, entry *datav3.HTTPAccessLogEntry) (result string) {
 	defer func() {
 		if p := recover(); p != nil {
-			o.metrics.panicked()
-			o.logger.Error("panic", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			o.panics.tell(p)
 			result = "unknown"
 		}
 	}()

@@ -8,7 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
-	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -153,6 +153,7 @@ type Server struct {
 	calls    atomic.Int64  // open checks
 	log      *decisionLog
 	spans    *spans
+	panics   *panicLog
 	grpc     *grpc.Server
 	health   *healthService
 	outcomes *outcomes
@@ -169,8 +170,9 @@ func NewServer(c Config) *Server {
 		config:   c,
 		limits:   c.limits(),
 		deadline: defaultDeadline,
-		log:      newDecisionLog(c.Logger),
+		log:      newDecisionLog(c.Logger, c.Metrics),
 		spans:    newSpans(&c),
+		panics:   newPanicLog(&c),
 		draining: make(chan struct{}),
 	}
 	s.memory = newBudget(s.limits.Bytes)
@@ -182,7 +184,7 @@ func NewServer(c Config) *Server {
 		s.outcomes = &outcomes{
 			settler:  c.Settler,
 			now:      c.Now,
-			logger:   c.Logger,
+			panics:   s.panics,
 			metrics:  c.Metrics,
 			places:   make(chan struct{}, s.limits.Connections),
 			draining: s.draining,
@@ -243,6 +245,11 @@ func (s *Server) Limits() Limits { return s.limits }
 // Serve answers on a listener until ctx ends. Then it drains: health says NOT_SERVING first, calls in flight finish within Config.Drain, and
 // what is left is cut off. It may be called once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	var telling sync.WaitGroup
+	tellCtx, end := context.WithCancel(context.WithoutCancel(ctx))
+	telling.Go(func() { s.log.run(tellCtx, s.config.Now) })
+	defer telling.Wait()
+	defer end()
 	served := make(chan error, 1)
 	go func() {
 		served <- s.grpc.Serve(limitConnections(l, s.limits.Connections, s.config.Metrics.connectionRefused))
@@ -258,7 +265,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if s.outcomes != nil {
 		s.outcomes.streams.Wait()
 	}
-	s.log.flush()
+	end()
+	telling.Wait()
 	if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serving checks: %w", err)
 	}
@@ -342,8 +350,7 @@ func early(ctx context.Context) (context.Context, context.CancelFunc) {
 func (s *Server) guard(part func()) (ended bool) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.config.Metrics.panicked()
-			s.config.Logger.Error("panic", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			s.panics.tell(p)
 		}
 	}()
 	part()

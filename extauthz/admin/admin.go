@@ -7,15 +7,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/hookauthz/hookauthz/loglimit"
 )
 
 // Config says what the listener shows and who may ask.
@@ -141,6 +145,22 @@ func ServeProbes(ctx context.Context, l net.Listener, c Config) error {
 	return serve(ctx, l, Probes(c), c.Logger)
 }
 
+// faultLogEvery bounds the log of the listener's own faults: whoever reaches it can make failed handshakes.
+const faultLogEvery = 10 * time.Second
+
+// faultLog takes what net/http logs, one line each.
+type faultLog struct {
+	logger *slog.Logger
+	limit  loglimit.Limit
+}
+
+func (l *faultLog) Write(line []byte) (int, error) {
+	if held, due := l.limit.Due(); due {
+		l.logger.Warn(strings.TrimSpace(string(line)), "repeated", held)
+	}
+	return len(line), nil
+}
+
 func serve(ctx context.Context, l net.Listener, h http.Handler, logger *slog.Logger) error {
 	server := &http.Server{
 		Handler:           h,
@@ -149,7 +169,7 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, logger *slog.Log
 		WriteTimeout:      90 * time.Second, // a CPU profile takes 30 s unless it is told otherwise
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		ErrorLog:          log.New(&faultLog{logger: logger, limit: loglimit.Limit{Every: faultLogEvery, Now: time.Now}}, "", 0),
 	}
 	defer server.Close()
 	served := make(chan error, 1)

@@ -1,4 +1,4 @@
-package main
+package loglimit
 
 import (
 	"fmt"
@@ -8,13 +8,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestRepeats(t *testing.T) {
+func TestLimit(t *testing.T) {
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	r := &repeats{every: 10 * time.Second, now: func() time.Time { return now }}
+	l := &Limit{Every: 10 * time.Second, Now: func() time.Time { return now }}
 	var got []string
 	for _, step := range []time.Duration{0, 1, 8, 1, 9, 1, 30, -3600} { // seconds since the one before
 		now = now.Add(step * time.Second)
-		if held, due := r.due(); due {
+		if held, due := l.Due(); due {
 			got = append(got, fmt.Sprintf("%s +%d", now.Format("15:04:05"), held))
 		}
 	}
