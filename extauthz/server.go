@@ -210,8 +210,9 @@ func (s *Server) options() []grpc.ServerOption {
 		grpc.InTapHandle(s.tap),
 		grpc.ForceServerCodecV2(newCodec()),
 		experimental.BufferPool(s.config.pool),
-		// Workers keep their grown stacks: a new goroutine for each check spends a tenth of its time on growing one.
-		grpc.NumStreamWorkers(uint32(4 * runtime.GOMAXPROCS(0))),
+		// Workers keep their grown stacks: a new goroutine for each check spends a tenth of its time on growing one. Those that wait for a
+		// shared store are under way too.
+		grpc.NumStreamWorkers(uint32(max(64, 4*runtime.GOMAXPROCS(0)))),
 	}
 	if s.config.TLS != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(s.config.TLS)))

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math"
 	"slices"
 	"strconv"
@@ -53,12 +54,22 @@ type RedisConfig struct {
 type Redis struct {
 	config   RedisConfig
 	scripts  scripts
-	instance [8]byte // tells the Takes of this process from those of others
+	instance [8]byte // tells this process from others
 	client   atomic.Pointer[connection]
 	connect  sync.Mutex
-	closed   bool     // guarded by connect
-	offsets  sync.Map // endpoint -> *atomic.Int64; where there is one server, endpoint is ""
+	closed   bool         // guarded by connect
+	slots    sync.Map     // endpoint -> *slot, for those of policies
+	ahead    atomic.Int64 // of the only server
+	seed     maphash.Seed
 	seen     atomic.Int64
+}
+
+// slot is where an endpoint's keys are.
+type slot struct {
+	prefix string
+	// ahead is by how many microseconds the server's clock is ahead of ours, at least; 0 where that is not known. The nodes of a cluster have a
+	// clock each.
+	ahead *atomic.Int64
 }
 
 type connection struct{ rueidis.Client }
@@ -68,7 +79,7 @@ func NewRedis(c RedisConfig) *Redis {
 	if c.CallTimeout <= 0 {
 		c.CallTimeout = 50 * time.Millisecond
 	}
-	r := &Redis{config: c, scripts: newScripts()}
+	r := &Redis{config: c, scripts: newScripts(), seed: maphash.MakeSeed()}
 	rand.Read(r.instance[:])
 	return r
 }
@@ -110,6 +121,7 @@ func (r *Redis) options() rueidis.ClientOption {
 		InitAddress: c.Addresses, Username: c.Username, Password: c.Password, TLSConfig: c.TLS, SelectDB: c.Database,
 		ClientName: "hookauthz", ClientSetInfo: rueidis.DisableClientSetInfo, ForceSingleClient: !c.Cluster && c.Sentinel == "", DisableCache: true, DisableRetry: true,
 		ConnWriteTimeout: silence, RingScaleEachConn: 12, PipelineMultiplex: -1, ReadBufferEachConn: 64 << 10, WriteBufferEachConn: 64 << 10,
+		DialCtxFn:     dial,
 		ClusterOption: rueidis.ClusterOption{ShardsRefreshInterval: 5 * time.Second, MaxMovedRedirections: 4},
 		Sentinel: rueidis.SentinelOption{MasterSet: c.Sentinel, Username: c.Username, Password: c.Password, TLSConfig: c.TLS,
 			TopologyRefreshInterval: 5 * time.Second},
@@ -157,25 +169,62 @@ func prefixOf(endpoint string) string {
 	return namespace + "{" + endpoint + "}:"
 }
 
-// call is the arguments of one script. Every one begins with the prefix and the time.
-type call struct {
-	keys, args []string
+// slot is where the keys of a policy's endpoint are.
+func (r *Redis) slot(endpoint string) *slot {
+	if s, ok := r.slots.Load(endpoint); ok {
+		return s.(*slot)
+	}
+	s := &slot{prefixOf(endpoint), &r.ahead}
+	if r.config.Cluster {
+		s.ahead = new(atomic.Int64)
+	}
+	known, _ := r.slots.LoadOrStore(endpoint, s)
+	return known.(*slot)
 }
 
-func (c *call) key(prefix, kind string, id []byte) { c.keys = append(c.keys, prefix+kind+string(id)) }
-func (c *call) bytes(b []byte)                     { c.args = append(c.args, string(b)) }
-func (c *call) number(n int64)                     { c.args = append(c.args, strconv.FormatInt(n, 10)) }
+// call is the keys and the argument of one script, in one piece of memory.
+type call struct {
+	prefix string
+	keys   int
+	text   strings.Builder // the keys, which are of one length, and then the argument
+}
 
-func (r *Redis) begin(prefix string, now time.Time, keys, args int) *call {
-	c := &call{keys: make([]string, 0, keys), args: make([]string, 0, args+3)}
-	c.args = append(c.args, prefix)
-	if !r.config.callersClock {
-		c.args = append(c.args, "", "")
-		return c
-	}
-	c.number(now.Unix())
-	c.number(int64(now.Nanosecond()))
+func (s *slot) begin() *call {
+	c := &call{prefix: s.prefix}
+	c.text.Grow(384) // what most need
 	return c
+}
+
+func (c *call) key(kind string, id []byte) {
+	c.text.WriteString(c.prefix)
+	c.text.WriteString(kind)
+	c.text.Write(id)
+	c.keys++
+}
+
+// What follows the keys is the argument. Numbers are doubles, which is what Lua has.
+func (c *call) bytes(b []byte) { c.text.Write(b) }
+
+func (c *call) number(n int64) {
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], math.Float64bits(float64(n)))
+	c.text.Write(b[:])
+}
+
+// run runs a script.
+func (r *Redis) run(ctx context.Context, client *connection, script *rueidis.Lua, c *call, now time.Time) rueidis.RedisResult {
+	const kindAndID = 2 + 16
+	text, size := c.text.String(), len(c.prefix)+kindAndID
+	var space [8]string
+	keys := space[:0]
+	for range c.keys {
+		keys = append(keys, text[:size])
+		text = text[size:]
+	}
+	if r.config.callersClock {
+		return script.Exec(ctx, client, keys, []string{text, strconv.FormatInt(now.Unix(), 10), strconv.Itoa(now.Nanosecond())})
+	}
+	return script.Exec(ctx, client, keys, []string{text})
 }
 
 // Bits of the flags of a Take and of its reply, as take.lua has them.
@@ -193,24 +242,28 @@ func (r *Redis) Take(ctx context.Context, t *policy.Take) (policy.Taken, error) 
 	if r.config.callersClock {
 		r.seen.Store(t.Time.UnixNano())
 	}
-	offset := r.offset(t.Endpoint)
-	taken, err := r.take(ctx, client, t, offset)
+	s := r.slot(t.Endpoint)
+	taken, err := r.take(ctx, client, t, s)
 	if errors.Is(err, errLate) && ctx.Err() == nil {
 		// The caller still waits, so the clocks have moved apart; the reply has said by how much.
-		taken, err = r.take(ctx, client, t, offset)
+		taken, err = r.take(ctx, client, t, s)
 	}
 	return taken, err
 }
 
-func (r *Redis) take(ctx context.Context, client *connection, t *policy.Take, offset *atomic.Int64) (policy.Taken, error) {
-	prefix := prefixOf(t.Endpoint)
-	c := r.begin(prefix, t.Time, len(t.Messages)+len(t.Buckets)+1, 7+2*len(t.Buckets))
-	messages := c.messages(prefix, t.Messages)
+func (r *Redis) take(ctx context.Context, client *connection, t *policy.Take, s *slot) (policy.Taken, error) {
+	c := s.begin()
+	messages := c.messages(t.Messages)
 	for i := range t.Buckets {
-		c.key(prefix, bucketKind, t.Buckets[i].Key[:])
+		c.key(bucketKind, t.Buckets[i].Key[:])
 	}
-	c.stream(prefix, t)
-	c.number(r.lastMoment(ctx, offset))
+	c.stream(t)
+	var id policy.Token
+	rand.Read(id[:])
+	c.bytes(id[:])
+	by := r.taker(t)
+	c.bytes(by[:])
+	c.number(r.lastMoment(ctx, s))
 	c.number(int64(messages))
 	flags := int64(0)
 	if t.Tag {
@@ -222,118 +275,94 @@ func (r *Redis) take(ctx context.Context, client *connection, t *policy.Take, of
 	c.number(flags)
 	c.number(micros(t.Window))
 	c.number(micros(t.Reservation))
-	var id policy.Token
-	rand.Read(id[:])
-	c.bytes(id[:])
-	by := r.taker(t)
-	c.bytes(by[:])
 	for i := range t.Buckets {
 		interval, early := t.Buckets[i].Limit.Schedule()
 		c.number(interval)
 		c.number(early)
 	}
-	reply, err := r.scripts.take.Exec(ctx, client, c.keys, c.args).ToArray()
+	result := r.run(ctx, client, r.scripts.take, c, t.Time)
+	reply, err := result.ToString()
 	if err != nil {
 		return policy.Taken{}, failure(err)
 	}
-	return r.taken(t, reply, id, offset)
+	return s.taken(t, reply, id)
 }
 
 // taken reads the script's reply.
-func (r *Redis) taken(t *policy.Take, reply []rueidis.RedisMessage, id policy.Token, offset *atomic.Int64) (taken policy.Taken, err error) {
-	if len(reply) < 4 {
-		return taken, fmt.Errorf("the store's reply has %d parts, not 4", len(reply))
+func (s *slot) taken(t *policy.Take, reply string, id policy.Token) (policy.Taken, error) {
+	const fixed = 4 * 8
+	if len(reply) != fixed && len(reply) != fixed+len(id) {
+		return policy.Taken{}, fmt.Errorf("the store's reply has %d bytes, not %d or %d", len(reply), fixed, fixed+len(id))
 	}
-	var numbers [4]int64
-	for i := range numbers {
-		if numbers[i], err = reply[i].AsInt64(); err != nil {
-			return taken, fmt.Errorf("part %d of the store's reply: %w", i+1, err)
-		}
-	}
-	flags, limited, wait := numbers[0], numbers[1], numbers[2]
+	var numbers [fixed]byte
+	copy(numbers[:], reply)
+	number := func(i int) float64 { return math.Float64frombits(binary.LittleEndian.Uint64(numbers[8*i:])) }
+	flags, limited, wait, now := int64(number(0)), int(number(1)), number(2), int64(number(3))
 	// The server was at this moment before now: the offset is never too large.
-	offset.Store(numbers[3] - time.Now().UnixMicro())
+	s.ahead.Store(now - time.Now().UnixMicro())
 	if flags&flagLate != 0 {
-		return taken, errLate
+		return policy.Taken{}, errLate
 	}
-	taken = policy.Taken{
+	taken := policy.Taken{
 		Retry:      flags&flagRetry != 0,
 		Duplicate:  flags&flagDuplicate != 0,
 		InFlight:   flags&flagInFlight != 0,
-		Limited:    int(limited),
-		RetryAfter: time.Duration(wait),
+		Limited:    limited,
+		RetryAfter: math.MaxInt64,
 	}
-	if wait < 0 {
-		taken.RetryAfter = math.MaxInt64
+	if wait >= 0 && wait < math.MaxInt64 {
+		taken.RetryAfter = time.Duration(wait)
 	}
 	switch {
-	case taken.Retry && len(reply) > 4:
-		token, err := reply[4].ToString()
-		if err != nil || len(token) != len(taken.Token) {
-			return policy.Taken{}, errors.New("the store's reply has a token that is none")
-		}
-		copy(taken.Token[:], token)
-	case !taken.Retry && !taken.Duplicate && taken.Limited == 0 && !t.Peek && t.Reservation > 0 && len(t.Messages) > 0:
+	case taken.Retry:
+		copy(taken.Token[:], reply[fixed:])
+	case !taken.Duplicate && taken.Limited == 0 && !t.Peek && t.Reservation > 0 && len(t.Messages) > 0:
 		taken.Token = id
 	}
 	return taken, nil
 }
 
 // lastMoment is the last at which a call may act, in the server's microseconds: 0 where nothing is known of its clock.
-func (r *Redis) lastMoment(ctx context.Context, offset *atomic.Int64) int64 {
+func (r *Redis) lastMoment(ctx context.Context, s *slot) int64 {
 	deadline, ok := ctx.Deadline()
-	if o := offset.Load(); ok && o != 0 && !r.config.callersClock {
-		return deadline.UnixMicro() + o
+	if ahead := s.ahead.Load(); ok && ahead != 0 && !r.config.callersClock {
+		return deadline.UnixMicro() + ahead
 	}
 	return 0
 }
 
-// offset is how far the server's clock is ahead of ours, at least: 0 where that is not known. The nodes of a cluster have a clock each.
-func (r *Redis) offset(endpoint string) *atomic.Int64 {
-	if !r.config.Cluster {
-		endpoint = ""
-	}
-	if o, ok := r.offsets.Load(endpoint); ok {
-		return o.(*atomic.Int64)
-	}
-	o, _ := r.offsets.LoadOrStore(endpoint, new(atomic.Int64))
-	return o.(*atomic.Int64)
-}
-
 // messages adds the keys of the messages, each once, and gives their number.
-func (c *call) messages(prefix string, ids []signature.MessageID) int {
+func (c *call) messages(ids []signature.MessageID) int {
 	for i := range ids {
 		if !slices.Contains(ids[:i], ids[i]) {
-			c.key(prefix, messageKind, ids[i][:])
+			c.key(messageKind, ids[i][:])
 		}
 	}
-	return len(c.keys)
+	return c.keys
 }
 
 // stream adds the key of the stream: the same stream with other messages is another one.
-func (c *call) stream(prefix string, t *policy.Take) {
+func (c *call) stream(t *policy.Take) {
 	if t.Stream == "" {
 		return
 	}
-	h := sha256.New()
-	h.Write([]byte{byte(len(t.Messages))}) // tells where the messages end
+	var space [256]byte
+	text := append(space[:0], byte(len(t.Messages))) // tells where the messages end
 	for i := range t.Messages {
-		h.Write(t.Messages[i][:])
+		text = append(text, t.Messages[i][:]...)
 	}
-	h.Write([]byte(t.Stream))
-	var sum [sha256.Size]byte
-	c.key(prefix, streamKind, h.Sum(sum[:0])[:16])
+	text = append(text, t.Stream...)
+	sum := sha256.Sum256(text)
+	c.key(streamKind, sum[:16])
 }
 
-// taker tells the Takes of one endpoint apart.
+// taker tells the Takes of one endpoint apart, those of other processes too: the seed is random.
 func (r *Redis) taker(t *policy.Take) (by [8]byte) {
-	b := make([]byte, 0, 64)
-	b = append(b, r.instance[:]...)
-	b = binary.BigEndian.AppendUint64(b, uint64(t.Time.UnixNano()))
-	b = append(b, t.Stream...)
-	sum := sha256.Sum256(b)
-	copy(by[:], sum[:])
-	by[0] |= 1 // never that of nobody
+	var h maphash.Hash
+	h.SetSeed(r.seed)
+	maphash.WriteComparable(&h, t.Time.UnixNano())
+	h.WriteString(t.Stream)
+	binary.LittleEndian.PutUint64(by[:], h.Sum64()|1) // never that of nobody
 	return by
 }
 
@@ -355,17 +384,16 @@ func (r *Redis) Release(ctx context.Context, t *policy.Take) error {
 	if client == nil {
 		return errNotConnected
 	}
-	prefix := prefixOf(t.Endpoint)
-	c := r.begin(prefix, r.latest(), len(t.Messages)+1, 2)
-	messages := c.messages(prefix, t.Messages)
-	c.stream(prefix, t)
-	if len(c.keys) == 0 {
+	c := r.slot(t.Endpoint).begin()
+	messages := c.messages(t.Messages)
+	c.stream(t)
+	if c.keys == 0 {
 		return nil
 	}
-	c.number(int64(messages))
 	by := r.taker(t)
 	c.bytes(by[:])
-	return failure(r.scripts.release.Exec(ctx, client, c.keys, c.args).Error())
+	c.number(int64(messages))
+	return failure(r.run(ctx, client, r.scripts.release, c, r.latest()).Error())
 }
 
 // Settle implements policy.Store. The server's clock counts, not now.
@@ -377,16 +405,14 @@ func (r *Redis) Settle(ctx context.Context, now time.Time, endpoint string, toke
 	if r.config.callersClock {
 		r.seen.Store(now.UnixNano())
 	}
-	prefix := prefixOf(endpoint)
-	c := r.begin(prefix, now, 1, 2)
-	c.key(prefix, tokenKind, token[:])
+	c := (&slot{prefix: prefixOf(endpoint)}).begin()
+	c.key(tokenKind, token[:])
 	if confirmed {
-		c.number(1)
+		c.bytes([]byte("1"))
 	} else {
-		c.number(0)
+		c.bytes([]byte("0"))
 	}
-	c.bytes(token[:])
-	settled, err := r.scripts.settle.Exec(ctx, client, c.keys, c.args).AsInt64()
+	settled, err := r.run(ctx, client, r.scripts.settle, c, now).AsInt64()
 	return settled == 1, failure(err)
 }
 

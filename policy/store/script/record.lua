@@ -9,15 +9,16 @@
 local FOREVER = 9007199254740991
 local NOBODY = string.rep('\0', 8)
 
-local prefix = ARGV[1]
+-- Every key of an endpoint is the prefix, two letters for its kind and 16 bytes.
+local prefix = KEYS[1] and string.sub(KEYS[1], 1, -19)
 
 -- The server's own clock, unless a test gives the time: then keys outlive it, because the server's clock does not follow.
 local seconds, nanos, slack
-if ARGV[2] == '' then
+if ARGV[2] then
+  seconds, nanos, slack = tonumber(ARGV[2]), tonumber(ARGV[3]), 600000
+else
   local t = redis.call('TIME')
   seconds, nanos, slack = tonumber(t[1]), tonumber(t[2]) * 1000, 0
-else
-  seconds, nanos, slack = tonumber(ARGV[2]), tonumber(ARGV[3]), 600000
 end
 local now = seconds * 1000000 + math.floor(nanos / 1000)
 

@@ -1,5 +1,5 @@
--- KEYS: messages, and the stream where there is one. ARGV: prefix, time (2), number of messages, taker.
-local messages, by = tonumber(ARGV[4]), ARGV[5]
+-- KEYS: messages, and the stream where there is one. ARGV: taker and number of messages; time (2).
+local by, messages = struct.unpack('<c8d', ARGV[1])
 local stream = KEYS[messages + 1]
 if stream then
   local a = redis.call('GET', stream)

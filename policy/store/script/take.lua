@@ -1,17 +1,18 @@
 -- KEYS: messages, buckets, and the stream where there is one.
--- ARGV: prefix, time (2), the last moment at which this call may act (0: any), number of messages, flags, window, reservation, id, taker,
--- then for each bucket its interval and how early it lets events be, in nanoseconds.
--- Replies: flags, number of the bucket that refuses, nanoseconds to wait (-1: for ever), now, and the token of the stream's first answer.
+-- ARGV: one string, because each argument is paid for: id, taker, the last moment at which this call may act (0: any), number of messages,
+-- flags, window and reservation, then for each bucket its interval and how early it lets events be, in nanoseconds; time (2).
+-- Replies one string: flags, number of the bucket that refuses, nanoseconds to wait (-1: for ever) and now, then the token of the stream's
+-- first answer.
 local RETRY, DUPLICATE, IN_FLIGHT, LATE = 1, 2, 4, 8
+local function reply(verdict, bucket, wait, token) return struct.pack('<dddd', verdict, bucket, wait, now) .. (token or '') end
+
+local id, by, last, messages, flags, window, reservation, at = struct.unpack('<c16c8ddddd', ARGV[1])
 
 -- The caller has given up and decided without us: to act now would record a delivery that was refused.
-local last = tonumber(ARGV[4])
-if last > 0 and now > last then return {LATE, 0, 0, now} end
+if last > 0 and now > last then return reply(LATE, 0, 0) end
 
-local messages, flags = tonumber(ARGV[5]), tonumber(ARGV[6])
 local tag, peek = flags % 2 == 1, flags >= 2
-local window, reservation, id, by = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9], ARGV[10]
-local buckets = (#ARGV - 10) / 2
+local buckets = (#ARGV[1] - at + 1) / 16
 local stream = KEYS[messages + buckets + 1]
 
 -- A stream's answer: duplicate (0 or 1), reserved (0 or 1), id (16 bytes), taker (8 bytes), expires (16 digits).
@@ -28,10 +29,8 @@ if stream then
       end
       redis.call('SETRANGE', stream, 18, by)
     end
-    local reply = {RETRY, 0, 0, now}
-    if string.sub(a, 1, 1) == '1' then reply[1] = RETRY + DUPLICATE end
-    if string.sub(a, 2, 2) == '1' then reply[5] = string.sub(a, 3, 18) end
-    return reply
+    local duplicate, reserved = string.sub(a, 1, 1) == '1', string.sub(a, 2, 2) == '1'
+    return reply(duplicate and RETRY + DUPLICATE or RETRY, 0, 0, reserved and string.sub(a, 3, 18))
   end
 end
 
@@ -39,10 +38,10 @@ local duplicate, known, releases = false, {}, 0
 for i = 1, messages do
   local r = find(KEYS[i])
   if r then
-    if r.state == 'r' then return {DUPLICATE + IN_FLIGHT, 0, (r.due - now) * 1000, now} end
+    if r.state == 'r' then return reply(DUPLICATE + IN_FLIGHT, 0, (r.due - now) * 1000) end
     if r.state == 'c' then
       duplicate = true
-      if not tag then return {DUPLICATE, 0, 0, now} end
+      if not tag then return reply(DUPLICATE, 0, 0) end
       break
     end
     releases = math.max(releases, r.releases)
@@ -62,8 +61,9 @@ local function store(key, lead)
 end
 for i = 1, buckets do
   local key = KEYS[messages + i]
-  local interval, early = tonumber(ARGV[9 + 2 * i]), tonumber(ARGV[10 + 2 * i])
-  if interval == 0 then return {verdict, i, -1, now} end
+  local interval, early
+  interval, early, at = struct.unpack('<dd', ARGV[1], at)
+  if interval == 0 then return reply(verdict, i, -1) end
   local lead, moment = 0, redis.call('GET', key)
   if moment then
     lead = (tonumber(string.sub(moment, 1, -10)) - seconds) * 1000000000 + tonumber(string.sub(moment, -9)) - nanos
@@ -74,11 +74,11 @@ for i = 1, buckets do
   if wrong then lead = early + interval end
   if lead > early then
     if wrong and not peek then store(key, lead) end
-    return {verdict, i, lead - early, now}
+    return reply(verdict, i, lead - early)
   end
   leads[i] = lead + interval
 end
-if peek then return {verdict, 0, 0, now} end
+if peek then return reply(verdict, 0, 0) end
 
 -- All or nothing: the first write fails where the server takes none, before anything has changed.
 if not duplicate and messages > 0 then
@@ -108,4 +108,4 @@ if stream then
   local a = (duplicate and '1' or '0') .. (reserved and '1' or '0') .. id .. by .. digits(after(STREAM_WINDOW))
   redis.call('SET', stream, a, 'PX', life(STREAM_WINDOW))
 end
-return {verdict, 0, 0, now}
+return reply(verdict, 0, 0)
