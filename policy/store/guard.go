@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -85,6 +86,8 @@ type Guard struct {
 	closed   atomic.Bool  // the breaker
 	underWay atomic.Int64 // calls
 	moment   atomic.Pointer[moment]
+	inARow   failures
+	trip     atomic.Bool   // an endpoint has failed too often in a row
 	wake     chan struct{} // Run has something to do
 	journal  journal
 	unsure   pending
@@ -99,6 +102,38 @@ type failing struct {
 	err      error
 }
 
+// failures counts the failures in a row of each endpoint. Those of all together say little about a cluster: one of its shards may be away while
+// the others answer.
+type failures struct {
+	any   atomic.Bool
+	mu    sync.Mutex
+	count map[string]int
+}
+
+// mostFailing bounds the endpoints that are counted: Envoy's log may name any.
+const mostFailing = 4096
+
+func (f *failures) add(endpoint string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.count == nil || len(f.count) >= mostFailing {
+		f.count = make(map[string]int)
+	}
+	f.count[endpoint]++
+	f.any.Store(true)
+	return f.count[endpoint]
+}
+
+func (f *failures) end(endpoint string) {
+	if !f.any.Load() {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.count, endpoint)
+	f.any.Store(len(f.count) > 0)
+}
+
 // errAway says that the breaker is not closed, errBusy that too many calls are under way.
 var (
 	errAway = errors.New("the store is away")
@@ -107,7 +142,7 @@ var (
 
 // When the breaker opens and tries to close.
 const (
-	failuresInARow = 5
+	failuresInARow = 5  // of one endpoint
 	leastCalls     = 20 // for which the share of failures, at least half, says something
 	countedFor     = 10 * time.Second
 	openFor        = 500 * time.Millisecond
@@ -141,7 +176,7 @@ func NewGuard(c GuardConfig) *Guard {
 		Interval:    countedFor, BucketPeriod: time.Second,
 		Timeout: jittered(openFor), // replicas that lost the store together do not come back together
 		ReadyToTrip: func(n gobreaker.Counts) bool {
-			return n.ConsecutiveFailures >= failuresInARow || n.Requests >= leastCalls && 2*n.TotalFailures >= n.Requests
+			return g.trip.Swap(false) || n.Requests >= leastCalls && 2*n.TotalFailures >= n.Requests
 		},
 		IsSuccessful:  func(err error) bool { return err == nil || errors.Is(err, policy.ErrStoreFull) },
 		OnStateChange: func(_ string, _, to gobreaker.State) { g.changed(to) },
@@ -160,6 +195,7 @@ func (g *Guard) changed(to gobreaker.State) {
 	g.closed.Store(to == gobreaker.StateClosed)
 	switch to {
 	case gobreaker.StateClosed:
+		g.trip.Store(false)
 		g.config.Changed(Closed)
 		if g.opened.Swap(false) {
 			g.config.Logger.Info("the store is back: decisions go by it again")
@@ -214,8 +250,14 @@ func (g *Guard) execute(endpoint string, do func(ctx context.Context) error) err
 		} else {
 			err = do(g.timely())
 		}
-		if err != nil && !errors.Is(err, policy.ErrStoreFull) {
-			g.failing.Store(&failing{endpoint, err})
+		if err == nil || errors.Is(err, policy.ErrStoreFull) {
+			g.inARow.end(endpoint)
+			return none, err
+		}
+		g.failing.Store(&failing{endpoint, err})
+		if g.inARow.add(endpoint) >= failuresInARow {
+			g.inARow.end(endpoint)
+			g.trip.Store(true)
 		}
 		return none, err
 	})

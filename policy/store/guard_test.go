@@ -26,7 +26,8 @@ type faulty struct {
 	mu       sync.Mutex
 	delay    time.Duration
 	err      error
-	lost     bool // calls are carried out, and their replies are lost
+	lost     bool   // calls are carried out, and their replies are lost
+	only     string // if set, the endpoint that the fault is confined to
 	calls    int
 	replicas int
 	noted    [][]policy.SecretUse
@@ -64,6 +65,9 @@ func (f *faulty) call(ctx context.Context, do func() error) error {
 }
 
 func (f *faulty) Take(ctx context.Context, t *policy.Take) (taken policy.Taken, err error) {
+	if f.only != "" && t.Endpoint != f.only {
+		return f.Store.Take(ctx, t)
+	}
 	err = f.call(ctx, func() (err error) { taken, err = f.Store.Take(ctx, t); return err })
 	return taken, err
 }
@@ -84,6 +88,9 @@ func (f *faulty) Probe(ctx context.Context, _ string) error {
 }
 
 func (f *faulty) Alive(ctx context.Context, _ time.Duration) (int, error) {
+	if f.only != "" {
+		return f.replicas, nil
+	}
 	return f.replicas, f.call(ctx, func() error { return nil })
 }
 
@@ -191,6 +198,44 @@ func TestGuardOpensAndCloses(t *testing.T) {
 			})
 		})
 	}
+}
+
+// One shard of a cluster is away: its endpoints do not wait until half of all calls have failed.
+func TestGuardOpensForOneEndpoint(t *testing.T) {
+	guarding(t, store.GuardConfig{}, true, func(g *guarded) {
+		g.shared.only = "gone"
+		g.shared.set(time.Hour, nil)
+		for range 5 {
+			if g.states[len(g.states)-1] != store.Closed {
+				t.Fatalf("the breaker is open early: %v", g.states)
+			}
+			if _, err := g.Take(t.Context(), &policy.Take{Time: time.Now(), Endpoint: "gone"}); err == nil {
+				t.Fatal("a store that is away has answered")
+			}
+			for n := range 10 {
+				g.Take(t.Context(), g.message(n))
+			}
+		}
+		if g.states[len(g.states)-1] != store.Open {
+			t.Errorf("the breaker is not open after five failures of an endpoint in a row: %v", g.states)
+		}
+		g.back()
+		g.shared.set(time.Hour, nil)
+		for range 100 { // an answer in between begins the row anew
+			for range 4 {
+				g.Take(t.Context(), &policy.Take{Time: time.Now(), Endpoint: "gone"})
+			}
+			g.shared.set(0, nil)
+			for n := range 10 {
+				g.Take(t.Context(), &policy.Take{Time: time.Now(), Endpoint: "gone"})
+				g.Take(t.Context(), g.message(n))
+			}
+			g.shared.set(time.Hour, nil)
+		}
+		if g.states[len(g.states)-1] != store.Closed {
+			t.Errorf("the breaker is open, though the endpoint has answered in between: %v", g.states)
+		}
+	})
 }
 
 func TestGuardProbesFew(t *testing.T) {
