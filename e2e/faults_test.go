@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -75,6 +76,8 @@ type fault struct {
 	loses      bool
 	// passing says that the breaker need not open: the store answers, or only new deliveries are refused.
 	passing bool
+	// returns says that the store comes back before the fault is taken away.
+	returns bool
 }
 
 func always(f redistest.Fault) (begin, end func(*faults)) {
@@ -96,24 +99,71 @@ func storeFaults() []fault {
 		{name: "read-only", begin: ask("REPLICAOF", "127.0.0.1", "1"), end: ask("REPLICAOF", "NO", "ONE")},
 		{name: "out of memory", begin: ask("CONFIG", "SET", "maxmemory", "1"), end: ask("CONFIG", "SET", "maxmemory", "0"), passing: true},
 		{name: "scripts flushed", begin: ask("SCRIPT", "FLUSH"), end: ask("SCRIPT", "FLUSH"), passing: true},
-		{name: "killed, restarted empty", begin: func(x *faults) { x.server.Kill() }, end: func(x *faults) {
-			if err := x.server.Restart(); err != nil {
-				x.t.Fatal(err)
-			}
-		}, loses: true},
+		{name: "restarted read-only", begin: func(x *faults) {
+			x.server.Kill()
+			x.restart("--replicaof", "127.0.0.1", "1")
+		}, end: ask("REPLICAOF", "NO", "ONE"), loses: true},
+		{name: "killed, restarted empty", begin: func(x *faults) { x.server.Kill() }, end: func(x *faults) { x.restart() }, loses: true},
 	}
 }
 
-// faults is two replicas, each behind an Envoy of its own, and the store that they share.
+// failover is the death of one primary of a cluster, whose replica takes over by itself. Everything was replicated.
+func failover(nodes []*redistest.Server, primary int) fault {
+	replica := nodes[primary+3]
+	return fault{name: "failed over in a cluster", returns: true, begin: func(x *faults) {
+		redistest.Replicated(x.t, nodes[primary], replica)
+		nodes[primary].Kill()
+	}, end: func(x *faults) {
+		redistest.Eventually(x.t, "the replica has taken over", func() bool { return strings.Contains(replica.Do(x.t, "INFO", "replication"), "role:master") })
+	}}
+}
+
+// faults is two replicas, each behind an Envoy of its own, the store that they share, and a third one with a store of its own, which nothing
+// happens to.
 type faults struct {
 	t          *testing.T
-	server     *redistest.Server
+	server     *redistest.Server // nil where the store is a cluster
 	proxy      *redistest.Proxy
-	replicas   [2]*stack.Stack
-	transports [2]*http.Transport
+	replicas   [3]*stack.Stack
+	transports [3]*http.Transport
+	sent       [3]atomic.Int64
 	serial     int
 	turn       int    // the replica whose turn it is
-	read       [2]int // how much of each replica's log was read
+	read       [3]int // how much of each replica's log was read
+}
+
+// embedded is the replica with a store of its own.
+const embedded = 2
+
+// start makes the replicas share the store at a URL.
+func (x *faults) start(policies, url string) {
+	for i := range x.replicas {
+		serve := []string{"--store", url}
+		if i == embedded {
+			serve = nil
+		}
+		x.replicas[i] = up(x.t, stack.Config{
+			Policies: policies,
+			Serve:    serve,
+			Edit: func(c *stack.EnvoyConfig) {
+				for _, name := range []string{"local", "deny", "limited"} {
+					c.Listener().AddRoute("/faults/"+name, "faults-"+name)
+				}
+			},
+		})
+		x.transports[i] = x.replicas[i].Transport(false, "")
+		x.transports[i].MaxIdleConnsPerHost = 64
+		x.t.Cleanup(x.transports[i].CloseIdleConnections)
+	}
+}
+
+// shared are the replicas that share the store.
+func (x *faults) shared() []*stack.Stack { return x.replicas[:embedded] }
+
+func (x *faults) restart(args ...string) {
+	if err := x.server.Restart(args...); err != nil {
+		x.t.Fatal(err)
+	}
 }
 
 // sent is one delivery and what came of it.
@@ -127,6 +177,7 @@ type sent struct {
 func (x *faults) send(d sent) sent {
 	g := guide(d.path, secret, d.body)
 	g.Headers = append(g.Headers, header{"X-Request-Id", fmt.Sprintf("00000000-0000-4000-8000-%012d", time.Now().UnixNano()%1e12)})
+	x.sent[d.replica].Add(1)
 	r, err := x.replicas[d.replica].SendBy(context.Background(), x.transports[d.replica], g)
 	if err != nil {
 		x.t.Errorf("sending to replica %d: %v", d.replica, err)
@@ -137,6 +188,11 @@ func (x *faults) send(d sent) sent {
 
 // steady sends new deliveries to both replicas, evenly, 50 a second at each path.
 func (x *faults) steady(d time.Duration, paths ...string) (all []sent) {
+	return x.beside(false, d, paths...)
+}
+
+// beside is steady, and if it is compared each delivery goes to the embedded store too, at the same time.
+func (x *faults) beside(compared bool, d time.Duration, paths ...string) (all []sent) {
 	var mu sync.Mutex
 	var wait sync.WaitGroup
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -146,9 +202,12 @@ func (x *faults) steady(d time.Duration, paths ...string) (all []sent) {
 		replica := x.turn
 		for _, path := range paths {
 			x.serial++
-			n := x.serial
+			body := fmt.Appendf(nil, "%d of %d", x.serial, os.Getpid())
+			if compared {
+				wait.Go(func() { x.send(sent{path: path, body: body, replica: embedded}) })
+			}
 			wait.Go(func() {
-				s := x.send(sent{path: path, body: fmt.Appendf(nil, "%d of %d", n, os.Getpid()), replica: replica})
+				s := x.send(sent{path: path, body: body, replica: replica})
 				mu.Lock()
 				defer mu.Unlock()
 				all = append(all, s)
@@ -194,12 +253,21 @@ func only(all []sent, is func(sent) bool) []sent {
 	return slices.DeleteFunc(slices.Clone(all), func(s sent) bool { return !is(s) })
 }
 
-// decided is how many checks since the last call were let through without the store, and the milliseconds within which 99 of 100 were
-// decided, by the logs of both replicas.
-func (x *faults) decided() (degraded int, p99 float64) {
-	var all []float64
-	for i, r := range x.replicas {
-		text := r.Hookauthz.Log()
+// decided is how many checks since the last call were let through without the store, and how many milliseconds each was decided in, by the
+// logs of some replicas. It waits until all that was sent is in them.
+func (x *faults) decided(from, to int) (degraded int, all durations) {
+	x.t.Helper()
+	for i := from; i < to; i++ {
+		var text string
+		if err := stack.Poll(within(x.t), func() error {
+			text = x.replicas[i].Hookauthz.Log()
+			if logged := int64(strings.Count(text, `"msg":"decision"`)); logged < x.sent[i].Load() {
+				return fmt.Errorf("replica %d was sent %d deliveries and has logged %d", i, x.sent[i].Load(), logged)
+			}
+			return nil
+		}); err != nil {
+			x.t.Fatal(err)
+		}
 		for line := range strings.Lines(text[x.read[i]:]) {
 			var record struct {
 				Message  string  `json:"msg"`
@@ -216,11 +284,25 @@ func (x *faults) decided() (degraded int, p99 float64) {
 		}
 		x.read[i] = len(text)
 	}
-	if len(all) == 0 {
-		return degraded, 0
-	}
 	slices.Sort(all)
-	return degraded, all[(len(all)-1)*99/100]
+	return degraded, all
+}
+
+// durations are in milliseconds, sorted.
+type durations []float64
+
+// p99 is the time within which 99 of 100 were decided.
+func (d durations) p99() float64 {
+	if len(d) == 0 {
+		return 0
+	}
+	return d[(len(d)-1)*99/100]
+}
+
+// beyond is the share of those that took longer.
+func (d durations) beyond(most float64) float64 {
+	at, _ := slices.BinarySearch(d, most)
+	return float64(len(d)-at) / float64(len(d))
 }
 
 // metric is the value of a replica's metric.
@@ -245,7 +327,7 @@ const breakerState, unwritten = `hookauthz_breaker_state{name="store"}`, `hookau
 func (x *faults) closed() {
 	x.t.Helper()
 	if err := stack.Poll(within(x.t), func() error {
-		for i := range x.replicas {
+		for i := range x.shared() {
 			if state, left := x.metric(i, breakerState), x.metric(i, unwritten); state != "0" || left != "0" {
 				return fmt.Errorf("the breaker of replica %d is in state %s, with %s deliveries to write back", i, state, left)
 			}
@@ -259,8 +341,6 @@ func (x *faults) closed() {
 // The store fails in every way: no replay passes, no valid delivery is refused for it, and the limit holds once it is back.
 func TestStoreFaults(t *testing.T) {
 	setup(t)
-	x := &faults{t: t, server: redistest.Start(t)}
-	x.proxy = redistest.NewProxy(t, x.server.Address())
 	policies := filepath.Join(t.TempDir(), "policies")
 	if err := os.Mkdir(policies, 0o755); err != nil {
 		t.Fatal(err)
@@ -268,41 +348,77 @@ func TestStoreFaults(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(policies, "faults.yaml"), []byte(faultPolicies), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for i := range x.replicas {
-		x.replicas[i] = up(t, stack.Config{
-			Policies: policies,
-			Serve:    []string{"--store", x.proxy.URL()},
-			Edit: func(c *stack.EnvoyConfig) {
-				for _, name := range []string{"local", "deny", "limited"} {
-					c.Listener().AddRoute("/faults/"+name, "faults-"+name)
-				}
-			},
-		})
-		x.transports[i] = x.replicas[i].Transport(false, "")
-		x.transports[i].MaxIdleConnsPerHost = 64
-		defer x.transports[i].CloseIdleConnections()
-	}
 	lasting := faultTime(t)
-	table := []string{"| fault | deliveries | wrong allows | valid ones answered 4xx | 503 (deny) | p99 healthy | p99 while away | limit, allowed of the most | late while healthy |", "|---|---|---|---|---|---|---|---|---|"}
-	for _, f := range storeFaults() {
-		t.Run(f.name, func(t *testing.T) {
-			x.t = t
-			row := x.run(f, lasting)
-			table = append(table, row)
-		})
+	var table comparison
+	t.Run("server", func(t *testing.T) {
+		x := &faults{t: t, server: redistest.Start(t)}
+		x.proxy = redistest.NewProxy(t, x.server.Address())
+		x.start(policies, x.proxy.URL())
+		for _, f := range storeFaults() {
+			t.Run(f.name, func(t *testing.T) {
+				x.t = t
+				x.run(f, lasting, &table)
+			})
+		}
+	})
+	t.Run("cluster", func(t *testing.T) {
+		nodes := redistest.StartCluster(t, true)
+		x := &faults{t: t}
+		x.start(policies, "redis://"+nodes[0].Address()+"?cluster=true&addr="+nodes[1].Address())
+		x.run(failover(nodes, holder(t, nodes, "faults-local")), lasting, &table)
+	})
+	t.Log("\n" + strings.Join(append([]string{
+		"| fault | deliveries | wrong allows | valid ones answered 4xx | 503 (deny) | p99 healthy | p99 while away | embedded, meanwhile | limit, allowed of the most | late while healthy |",
+		"|---|---|---|---|---|---|---|---|---|---|"}, table.rows...), "\n"))
+	table.check(t, lasting)
+}
+
+// holder is the primary that has an endpoint's keys.
+func holder(t *testing.T, nodes []*redistest.Server, endpoint string) int {
+	var slot int
+	if _, err := fmt.Sscanf(nodes[0].Do(t, "CLUSTER", "KEYSLOT", "{"+endpoint+"}"), ":%d", &slot); err != nil {
+		t.Fatal(err)
 	}
-	t.Log("\n" + strings.Join(table, "\n"))
+	return slot * 3 / 16384
+}
+
+// comparison is the table, and how long the checks took in all faults in which the breaker was open, beside those of the embedded store in
+// the same seconds on the same machine.
+type comparison struct {
+	rows           []string
+	away, embedded durations
+}
+
+// check wants the checks that the open breaker spared the store to take no more than twice as long as those of the embedded store, at 99 of
+// 100. Both were sent at the same moments, so a machine that is busy with other things slows both; and what a machine does to single checks
+// is allowed for: of the short faults' few thousand checks three of 100 may take longer. Checks that wait for the store, or of which one at
+// a time does, are far more.
+func (c *comparison) check(t *testing.T, lasting time.Duration) {
+	if len(c.away) == 0 || len(c.embedded) == 0 {
+		t.Fatal("no checks are compared")
+	}
+	slices.Sort(c.away)
+	slices.Sort(c.embedded)
+	longest, longer := 0.03, c.away.beyond(2*c.embedded.p99())
+	if lasting >= 10*time.Second {
+		longest = 0.01
+	}
+	t.Logf("of %d checks while the store was away 99 of 100 took %.2f ms, of %d of the embedded store meanwhile %.2f ms: %.2f times; %.2f%% took longer than twice that",
+		len(c.away), c.away.p99(), len(c.embedded), c.embedded.p99(), c.away.p99()/c.embedded.p99(), 100*longer)
+	if longer > longest {
+		t.Errorf("%.2f%% of the checks while the store was away took more than twice as long as 99 of 100 of the embedded store's, want at most %.0f%%", 100*longer, 100*longest)
+	}
 }
 
 // run is the life of one fault: healthy, faulty, healthy again.
-func (x *faults) run(f fault, lasting time.Duration) string {
+func (x *faults) run(f fault, lasting time.Duration, table *comparison) {
 	t := x.t
 	x.closed()
 	x.again(x.steady(40*time.Millisecond, "/faults/local"), true) // the server knows the script from then on
-	x.decided()
+	x.decided(0, embedded)
 	commands := x.commands()
 	before := x.steady(lasting/2, "/faults/local", "/faults/deny")
-	_, healthy := x.decided()
+	_, healthy := x.decided(0, embedded)
 	if n := x.commands() - commands; f.name == "none" && n != len(before) {
 		t.Errorf("%d deliveries took %d commands, want one each", len(before), n)
 	}
@@ -313,19 +429,23 @@ func (x *faults) run(f fault, lasting time.Duration) string {
 	f.begin(x)
 	opening := x.steady(300*time.Millisecond, "/faults/local", "/faults/deny")
 	if !f.passing {
-		for i := range x.replicas {
+		for i := range x.shared() {
 			if state := x.metric(i, breakerState); state == "0" {
 				t.Errorf("the breaker of replica %d is closed", i)
 			}
 		}
 	}
-	x.decided()
-	during := x.steady(lasting, "/faults/local", "/faults/deny")
+	x.decided(0, embedded)
+	during := x.beside(true, lasting, "/faults/local", "/faults/deny")
 	if f.name == "scripts flushed" {
 		f.begin(x)
 		during = append(during, x.steady(lasting/4, "/faults/local", "/faults/deny")...)
 	}
-	_, away := x.decided()
+	_, away := x.decided(0, embedded)
+	_, unharmed := x.decided(embedded, embedded+1)
+	if !f.passing && !f.returns {
+		table.away, table.embedded = append(table.away, away...), append(table.embedded, unharmed...)
+	}
 	all := slices.Concat(opening, during)
 	local := only(all, func(s sent) bool { return s.path == "/faults/local" })
 	x.passed("in the fault", local)
@@ -339,10 +459,10 @@ func (x *faults) run(f fault, lasting time.Duration) string {
 	if !f.loses {
 		known = append(known, before...)
 	}
-	x.decided()
+	x.decided(0, embedded)
 	passed := count(x.again(known, true), allowed)
 	// On a machine that is too busy the store may miss a deadline without a fault. What is let through for that goes by onStoreFailure.
-	late, _ := x.decided()
+	late, _ := x.decided(0, embedded)
 	late = min(late, passed)
 	wrong += passed - late
 	if late > len(known)/20 {
@@ -359,12 +479,15 @@ func (x *faults) run(f fault, lasting time.Duration) string {
 		t.Errorf("%d valid deliveries were answered with a 4xx", mistaken)
 	}
 	limited, most := x.limit(lasting)
-	return fmt.Sprintf("| %s | %d | %d | %d | %d | %.1f ms | %.1f ms | %d of %d | %d |", f.name, len(before)+len(all)+len(after), wrong, mistaken, len(refused),
-		healthy, away, limited, most, late)
+	table.rows = append(table.rows, fmt.Sprintf("| %s | %d | %d | %d | %d | %.1f ms | %.1f ms | %.1f ms | %d of %d | %d |", f.name,
+		len(before)+len(all)+len(after), wrong, mistaken, len(refused), healthy.p99(), away.p99(), unharmed.p99(), limited, most, late))
 }
 
 // commands is how many scripts the server has run for deliveries: all but the replicas' signs of life, each of which adds to one sorted set.
 func (x *faults) commands() int {
+	if x.server == nil {
+		return 0
+	}
 	return x.server.Calls(x.t, "evalsha") - x.server.Calls(x.t, "zadd")
 }
 
