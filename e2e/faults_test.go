@@ -483,12 +483,13 @@ func (x *faults) run(f fault, lasting time.Duration, table *comparison) {
 		len(before)+len(all)+len(after), wrong, mistaken, len(refused), healthy.p99(), away.p99(), unharmed.p99(), limited, most, late))
 }
 
-// commands is how many scripts the server has run for deliveries: all but the replicas' signs of life, each of which adds to one sorted set.
+// commands is how many scripts the server has run for deliveries: all but the replicas' signs of life and what they tell of the use of secrets,
+// each of which clears a sorted set of what is old.
 func (x *faults) commands() int {
 	if x.server == nil {
 		return 0
 	}
-	return x.server.Calls(x.t, "evalsha") - x.server.Calls(x.t, "zadd")
+	return x.server.Calls(x.t, "evalsha") - x.server.Calls(x.t, "zremrangebyscore")
 }
 
 // passed wants every valid delivery to pass. At onStoreFailure: deny one may be refused, for a machine that was too busy to answer in time.

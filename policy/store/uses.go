@@ -31,14 +31,11 @@ func (r *Redis) NoteUses(ctx context.Context, uses []policy.SecretUse) error {
 	}
 	for len(uses) > 0 {
 		n := min(len(uses), usesAtOnce)
-		c := call{args: make([]string, 0, 2+2*n)}
-		c.number(usesKept.Milliseconds())
-		c.number(maxUses)
+		args := append(make([]string, 0, 2+2*n), strconv.FormatInt(usesKept.Milliseconds(), 10), strconv.Itoa(maxUses))
 		for _, u := range uses[:n] {
-			c.number(u.LastUsed.UnixMilli())
-			c.args = append(c.args, u.Endpoint+"/"+u.Version)
+			args = append(args, strconv.FormatInt(u.LastUsed.UnixMilli(), 10), u.Endpoint+"/"+u.Version)
 		}
-		if err := r.scripts.uses.Exec(ctx, client, []string{usesKey}, c.args).Error(); err != nil {
+		if err := r.scripts.uses.Exec(ctx, client, []string{usesKey}, args).Error(); err != nil {
 			return failure(err)
 		}
 		uses = uses[n:]
