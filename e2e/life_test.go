@@ -60,6 +60,11 @@ type load struct {
 
 // startLoad sends valid and forged deliveries in turn, from two senders.
 func startLoad(t *testing.T, s *stack.Stack, valid, forged delivery) *load {
+	return startLoadOf(t, s, func() delivery { return valid }, forged)
+}
+
+// startLoadOf is startLoad with valid deliveries that may change.
+func startLoadOf(t *testing.T, s *stack.Stack, valid func() delivery, forged delivery) *load {
 	ctx, stop := context.WithCancel(t.Context())
 	l := &load{stop: stop, valid: make(map[int]int), forged: make(map[int]int)}
 	for i := range 2 {
@@ -67,9 +72,9 @@ func startLoad(t *testing.T, s *stack.Stack, valid, forged delivery) *load {
 			transport := s.Transport(i == 1, "")
 			defer transport.CloseIdleConnections()
 			for n := 0; ctx.Err() == nil; n++ {
-				d, statuses := valid, l.valid
-				if n%2 == 1 {
-					d, statuses = forged, l.forged
+				d, statuses := forged, l.forged
+				if n%2 == 0 {
+					d, statuses = valid(), l.valid
 				}
 				r, err := sendBy(ctx, transport, s, d)
 				if ctx.Err() != nil {

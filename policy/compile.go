@@ -630,18 +630,37 @@ func (c *compiler) judge(k keySource, raw secret.Value) {
 		warn(fmt.Sprintf("the secret of version %q is weak: %s", k.version, weakness), another)
 	}
 	sum := sha256.Sum256(material)
-	first := c.load.known[sum]
+	r := c.load.known[sum]
 	switch {
-	case first == nil:
-		c.load.known[sum] = &k
-	case first.webhook != k.webhook:
-		warn(fmt.Sprintf("the secret of version %q is that of version %q of the webhook %q too: whoever has one can send to both", k.version, first.version, first.webhook),
-			"take one for each where the sender lets you")
-	case first.dead() != k.dead():
-		warn(fmt.Sprintf("the secret of version %q is that of version %q too, and one of them is revoked or a decoy: what it is to stop goes on", k.version, first.version), "take another secret for the version that is in use")
+	case r == nil:
+		c.load.known[sum] = &reuse{first: k}
+	case r.first.webhook != k.webhook:
+		if r.others++; r.others == 1 {
+			r.warning = Fault{File: n.file.name, Line: n.line, Column: n.col, Webhook: c.doc.name, Fix: "take one for each where the sender lets you",
+				Problem: fmt.Sprintf("the secret of version %q is that of version %q of the webhook %q too", k.version, r.first.version, r.first.webhook)}
+		}
+	case r.first.dead() != k.dead():
+		warn(fmt.Sprintf("the secret of version %q is that of version %q too, and one of them is revoked or a decoy: what it is to stop goes on", k.version, r.first.version), "take another secret for the version that is in use")
 	default:
-		warn(fmt.Sprintf("the secret of version %q is that of version %q too", k.version, first.version), "take a new secret for a new version")
+		warn(fmt.Sprintf("the secret of version %q is that of version %q too", k.version, r.first.version), "take a new secret for a new version")
 	}
+}
+
+// reuse is a secret that stands in more than one place.
+type reuse struct {
+	first   keySource
+	others  int   // in other webhooks
+	warning Fault // about the first of those
+}
+
+// told is the warning about all of them.
+func (r *reuse) told() Fault {
+	f := r.warning
+	if r.others > 1 {
+		f.Problem += fmt.Sprintf(", and of %d more", r.others-1)
+	}
+	f.Problem += ": whoever has one can send to all of them"
+	return f
 }
 
 // dead says that a signature made with it is never good.

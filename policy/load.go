@@ -112,8 +112,8 @@ type loader struct {
 	faults       *[]Fault
 	warnings     []Fault
 	secretFaults []Fault
-	weak         []Fault                          // warnings about secrets
-	known        map[[sha256.Size]byte]*keySource // where each secret stands first
+	weak         []Fault                      // warnings about secrets
+	known        map[[sha256.Size]byte]*reuse // where each secret stands
 	secretFiles  []string
 	unread       bool // a secret file or folder could not be read
 	lists        map[string]*AddressList
@@ -122,7 +122,7 @@ type loader struct {
 
 func newLoader(o LoadOptions) *loader {
 	return &loader{options: o.withDefaults(), faults: new([]Fault), shown: make(map[string]*file), lists: make(map[string]*AddressList),
-		known: make(map[[sha256.Size]byte]*keySource)}
+		known: make(map[[sha256.Size]byte]*reuse)}
 }
 
 func (l *loader) secretFile(path string) {
@@ -175,6 +175,11 @@ func (l *loader) compile(documents []*document) *Set {
 	set.secretFiles, set.unread = l.secretFiles, l.unread
 	set.warnings = l.finish(l.warnings)
 	set.secretFaults = l.finish(l.secretFaults)
+	for _, r := range l.known {
+		if r.others > 0 {
+			l.weak = append(l.weak, r.told())
+		}
+	}
 	set.secretWarnings = l.finish(l.weak)
 	return set
 }

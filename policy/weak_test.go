@@ -106,7 +106,9 @@ func TestSecretWarnings(t *testing.T) {
 		{"revoked and in use", `scheme: github, secrets: [{version: "1", env: GOOD}, {version: "2", env: GOOD, revoked: true}]`, "", []string{
 			`webhook "hook": the secret of version "2" is that of version "1" too, and one of them is revoked or a decoy: what it is to stop goes on; take another secret for the version that is in use`}},
 		{"of two webhooks, written in two ways", `scheme: github, secrets: [{version: "1", env: GOOD}]`, `scheme: standard-webhooks, secrets: [{version: "7", env: WHSECGOOD}]`, []string{
-			`webhook "other": the secret of version "7" is that of version "1" of the webhook "hook" too: whoever has one can send to both; take one for each where the sender lets you`}},
+			`webhook "other": the secret of version "7" is that of version "1" of the webhook "hook" too: whoever has one can send to all of them; take one for each where the sender lets you`}},
+		{"of many webhooks", `scheme: github, secrets: [{version: "1", env: GOOD}]`, `scheme: github, secrets: [{version: "7", env: GOOD}, {version: "8", env: GOOD}, {version: "9", env: GOOD}]`, []string{
+			`webhook "other": the secret of version "7" is that of version "1" of the webhook "hook" too, and of 2 more: whoever has one can send to all of them; take one for each where the sender lets you`}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			files := []string{"a.yaml", webhook(tt.signature)}
