@@ -63,10 +63,17 @@ func TestUses(t *testing.T) {
 	send("old", "deny timestamp_out_of_tolerance 401", func(r *policy.Request) { r.Time = r.Time.Add(time.Hour) })
 	check("hook/new 1 12:00:03", "hook/old 2 12:00:02")
 
+	// One that is decided late does not set the moment back.
+	send("old", "allow ok", nil)
+	at = now.Add(-10 * time.Second)
+	send("old", "allow ok", nil)
+	at = now.Add(6 * time.Second)
+	check("hook/new 1 12:00:03", "hook/old 4 12:00:06")
+
 	// A version that is no longer good is still seen.
 	e.Swap(in(", revoked: true"))
 	send("old", "deny secret_expired 401", nil)
-	check("hook/new 1 12:00:03", "hook/old 3 12:00:06")
+	check("hook/new 1 12:00:03", "hook/old 5 12:00:07")
 
 	// One that was gone for a moment is known when it is back; that of another name is not.
 	e.Swap(load(t, webhook(`scheme: stripe, secrets: [{version: new, env: SECRET}]`)))
@@ -74,12 +81,12 @@ func TestUses(t *testing.T) {
 	e.Swap(load(t, webhook(`scheme: stripe, secrets: [{version: other, env: SECRET}]`)))
 	check("hook/other 0 never")
 	e.Swap(in(""))
-	check("hook/new 1 12:00:03", "hook/old 3 12:00:06")
+	check("hook/new 1 12:00:03", "hook/old 5 12:00:07")
 
 	// In shadow mode too.
 	e.Swap(load(t, webhook(fmt.Sprintf(both, ", decoy: true"), "mode: shadow")))
 	send("old", "allow shadow(secret_expired)", nil)
-	check("hook/new 1 12:00:03", "hook/old 4 12:00:07")
+	check("hook/new 1 12:00:03", "hook/old 6 12:00:08")
 }
 
 // Reloads and deliveries at once lose no count.
