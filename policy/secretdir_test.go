@@ -1,6 +1,8 @@
 package policy_test
 
 import (
+	"crypto/ed25519"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -160,5 +162,27 @@ func TestSecretFolderDecides(t *testing.T) {
 	}
 	if got := verdict(e.Decide(t.Context(), signed(t, e, names[1].Name, now, "{}"))); got != "allow ok" {
 		t.Errorf("the other endpoint: got %q, want allow ok", got)
+	}
+}
+
+// Public keys may stand in a folder too.
+func TestPublicKeyFolder(t *testing.T) {
+	dir := folder(t, "policy.yaml", webhook("scheme: discord, tolerance: 5m, publicKeys: [{dir: keys, environments: [here]}]"))
+	keys := secretFolder(filepath.Join(dir, "keys"))
+	public, _, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys.write("first", hex.EncodeToString(public)+"\n")
+	keys.write("second", "no key")
+	for environment, want := range map[string][]string{"here": {"first", "second unavailable"}, "elsewhere": nil} {
+		set, err := policy.Load(dir, policy.LoadOptions{Secrets: policy.TolerateMissingSecrets, Environment: environment})
+		if err != nil {
+			t.Fatal(err)
+		}
+		names, faults := versions(set)
+		if diff := cmp.Diff(want, names); diff != "" || (len(faults) > 0) != (want != nil) {
+			t.Errorf("%s: versions (-want +got):\n%s%q", environment, diff, faults)
+		}
 	}
 }
