@@ -11,15 +11,16 @@ type cursor struct {
 	at    int      // bytes that were read
 	size  int      // of the whole message
 	depth int      // of groups
+	room  []byte   // for copies of short texts
 }
 
-func newCursor(segments [][]byte) *cursor {
-	c := &cursor{rest: segments}
+// begin sets the cursor to the beginning of a message.
+func (c *cursor) begin(segments [][]byte) {
+	*c = cursor{rest: segments}
 	for _, s := range segments {
 		c.size += len(s)
 	}
 	c.settle()
-	return c
 }
 
 // settle takes the next segment in hand that is not empty, once the last one is used up.
@@ -149,7 +150,7 @@ func (c *cursor) skip(to int) {
 
 // bytes is a copy of those up to a place: text that is kept by mistake is only memory, never somebody else's delivery.
 func (c *cursor) bytes(to int) []byte {
-	b := make([]byte, 0, to-c.at)
+	b := c.space(to - c.at)
 	for c.at < to {
 		n := min(to-c.at, len(c.head))
 		b = append(b, c.head[:n]...)
@@ -158,13 +159,31 @@ func (c *cursor) bytes(to int) []byte {
 	return b
 }
 
-// views are the bytes up to a place, without a copy, in as many views as there are segments.
-func (c *cursor) views(to int) [][]byte {
-	var out [][]byte
+// Short texts share a piece of memory, so that there is one to be collected for a message and not one for each of them.
+const (
+	shortText = 128
+	roomBytes = 512
+)
+
+// space is room for n bytes.
+func (c *cursor) space(n int) []byte {
+	if n > shortText {
+		return make([]byte, 0, n)
+	}
+	if len(c.room) < n {
+		c.room = make([]byte, roomBytes)
+	}
+	b := c.room[:0:n]
+	c.room = c.room[n:]
+	return b
+}
+
+// views appends the bytes up to a place, without a copy, in as many views as there are segments.
+func (c *cursor) views(dst [][]byte, to int) [][]byte {
 	for c.at < to {
 		n := min(to-c.at, len(c.head))
-		out = append(out, c.head[:n:n])
+		dst = append(dst, c.head[:n:n])
 		c.skip(c.at + n)
 	}
-	return out
+	return dst
 }

@@ -62,9 +62,10 @@ var (
 )
 
 // decoder reads a CheckRequest from its bytes. It takes what the decision needs and passes over the rest. What it reads, it reads as
-// proto.Unmarshal does: the last value of a field wins, repeated messages merge, text is UTF-8.
+// proto.Unmarshal does: the last value of a field wins, repeated messages merge, text is UTF-8. It may be used again after reset.
 type decoder struct {
 	request *policy.Request
+	cursor  cursor
 	list    []policy.Header // header_map: as received, repeats apart
 	merged  []policy.Header // headers: as Envoy merged them
 	seen    map[string]int  // places in merged, once there are many
@@ -73,11 +74,26 @@ type decoder struct {
 	raw     [][]byte // raw_body
 }
 
+// keptHeaders is how many headers the largest list that is used again may hold.
+const keptHeaders = 256
+
+// reset drops every view of the message, and what the request had of it.
+func (d *decoder) reset() {
+	clear(d.list)
+	clear(d.merged)
+	clear(d.raw)
+	if cap(d.list)+cap(d.merged) > keptHeaders {
+		d.list, d.merged = nil, nil
+	}
+	*d = decoder{list: d.list[:0], merged: d.merged[:0], raw: d.raw[:0]}
+}
+
 // decode reads a CheckRequest, whatever its shape, from the segments in which it was received. The body is views of them, which must not
-// change while r is in use; texts are copies. Time is left to the caller.
-func decode(segments [][]byte, r *policy.Request) error {
-	d := decoder{request: r}
-	c := newCursor(segments)
+// change while r is in use; texts are copies. The list of headers is the decoder's until reset. Time is left to the caller.
+func (d *decoder) decode(segments [][]byte, r *policy.Request) error {
+	d.request = r
+	c := &d.cursor
+	c.begin(segments)
 	if err := c.fields(c.size, d.check); err != nil {
 		return err
 	}
@@ -211,7 +227,7 @@ func (d *decoder) http(c *cursor, n protowire.Number, end int) error {
 			return errUTF8
 		}
 	case httpRawBody:
-		d.raw = c.views(end)
+		d.raw = c.views(d.raw[:0], end)
 	}
 	return nil
 }
@@ -240,7 +256,7 @@ func (d *decoder) headerMap(n protowire.Number, value []byte) error {
 	if len(raw) > 0 {
 		plain = view(raw)
 	}
-	if d.list == nil {
+	if cap(d.list) == 0 {
 		d.list = make([]policy.Header, 0, 32)
 	}
 	d.list = append(d.list, policy.Header{Name: name, Value: plain})
@@ -275,7 +291,7 @@ func (d *decoder) merge(name, value string) {
 	if d.seen != nil {
 		d.seen[name] = len(d.merged)
 	}
-	if d.merged == nil {
+	if cap(d.merged) == 0 {
 		d.merged = make([]policy.Header, 0, 32)
 	}
 	d.merged = append(d.merged, policy.Header{Name: name, Value: value})

@@ -41,7 +41,12 @@ type received struct {
 
 func (p *received) free() {
 	p.parts.Free()
-	p.parts, p.segments = nil, nil
+	p.parts = nil
+}
+
+func (p *received) reset() {
+	clear(p.segments)
+	*p = received{segments: p.segments[:0]}
 }
 
 // receive reads the message of a call. Its memory is taken from the budget before a byte of it is read; taken says how much, and that must
@@ -84,14 +89,17 @@ func (p *received) read(stream messageReader, n int) (err error) {
 // codec is the codec of protocol buffers, beside which replies of checks are bytes already.
 type codec struct{ encoding.CodecV2 }
 
-// encoded is a message that is bytes already.
-type encoded []byte
+// encoded is a message that is bytes already. They go back to the pool once they are sent.
+type encoded struct {
+	bytes *[]byte
+	pool  mem.BufferPool
+}
 
 func newCodec() codec { return codec{encoding.GetCodecV2(proto.Name)} }
 
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	if m, ok := v.(encoded); ok {
-		return mem.BufferSlice{mem.SliceBuffer(m)}, nil
+		return mem.BufferSlice{mem.NewBuffer(m.bytes, m.pool)}, nil
 	}
 	return c.CodecV2.Marshal(v)
 }

@@ -192,20 +192,27 @@ func remove(dst []byte, set *[len(ourHeaders)]bool, request []policy.Header) []b
 
 // header sets one header. A raw_value would arrive empty. Both fields say "overwrite": Envoy's reading of either alone has changed.
 func header(dst []byte, number protowire.Number, name, value string) []byte {
-	return message(dst, number, func(dst []byte) []byte {
-		dst = message(dst, optionHeader, func(dst []byte) []byte {
-			return appendText(appendText(dst, headerKey, name), headerValue, value)
-		})
-		dst = message(dst, optionAppend, func(dst []byte) []byte { return dst }) // a BoolValue that is there, and false
-		return protowire.AppendVarint(protowire.AppendTag(dst, optionAction, protowire.VarintType), overwrite)
-	})
+	size := sizeText(name) + sizeText(value)
+	dst = prefix(dst, number, sizeMessage(size)+sizeEmpty+sizeAction)
+	dst = prefix(dst, optionHeader, size)
+	dst = appendText(appendText(dst, headerKey, name), headerValue, value)
+	dst = prefix(dst, optionAppend, 0) // a BoolValue that is there, and false
+	return protowire.AppendVarint(protowire.AppendTag(dst, optionAction, protowire.VarintType), overwrite)
 }
 
-// errorBody is all that a sender learns of a denial.
-type errorBody struct {
-	Error     string `json:"error"`
-	Message   string `json:"message"`
-	RequestID string `json:"request_id"`
+// Sizes of fields with numbers below 16, whose tag is one byte.
+const (
+	sizeEmpty  = 1 + 1 // a message with nothing in it
+	sizeAction = 1 + 1 // a small number
+)
+
+func sizeText(s string) int { return 1 + protowire.SizeBytes(len(s)) }
+
+func sizeMessage(n int) int { return 1 + protowire.SizeBytes(n) }
+
+// prefix begins a message field of n bytes.
+func prefix(dst []byte, number protowire.Number, n int) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(dst, number, protowire.BytesType), uint64(n))
 }
 
 func deny(dst []byte, d *policy.Decision, requestID string) []byte {
@@ -214,9 +221,25 @@ func deny(dst []byte, d *policy.Decision, requestID string) []byte {
 	if after := retryAfter(d.Status, d.RetryAfter); after != "" {
 		dst = header(dst, deniedHeaders, "retry-after", after)
 	}
-	// The text is of our own making and always encodes.
-	body, _ := json.Marshal(errorBody{d.Reason.Code(), d.Reason.Message(), requestID})
-	return protowire.AppendBytes(protowire.AppendTag(dst, deniedBody, protowire.BytesType), body)
+	return message(dst, deniedBody, func(dst []byte) []byte { return errorBody(dst, d.Reason, requestID) })
+}
+
+// errorBody is all that a sender learns of a denial.
+func errorBody(dst []byte, r policy.Reason, requestID string) []byte {
+	dst = append(dst, `{"error":"`...)
+	dst = append(dst, r.Code()...)
+	dst = append(dst, `","message":"`...)
+	dst = append(dst, r.Message()...)
+	dst = append(dst, `","request_id":`...)
+	if strings.ContainsAny(requestID, `"\<>&`) || !printable(requestID) {
+		quoted, _ := json.Marshal(requestID) // a text always encodes
+		dst = append(dst, quoted...)
+	} else {
+		dst = append(dst, '"')
+		dst = append(dst, requestID...)
+		dst = append(dst, '"')
+	}
+	return append(dst, '}')
 }
 
 func httpStatus(dst []byte, code int) []byte {
@@ -254,10 +277,11 @@ func metadata(dst []byte, d *policy.Decision) []byte {
 		if value == "" {
 			return
 		}
-		dst = message(dst, structFields, func(dst []byte) []byte {
-			dst = appendText(dst, entryKey, name)
-			return message(dst, entryValue, func(dst []byte) []byte { return appendText(dst, valueString, value) })
-		})
+		size := sizeText(value)
+		dst = prefix(dst, structFields, sizeText(name)+sizeMessage(size))
+		dst = appendText(dst, entryKey, name)
+		dst = prefix(dst, entryValue, size)
+		dst = appendText(dst, valueString, value)
 	}
 	add("endpoint", quotable(d.Endpoint))
 	add("decision", d.Outcome.String())

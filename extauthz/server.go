@@ -151,6 +151,8 @@ type Server struct {
 	deadline time.Duration // of a call that has none of its own
 	memory   *budget       // for messages
 	calls    atomic.Int64  // open checks
+	arrivals *arrivals     // those of them whose handler has not begun
+	states   sync.Pool     // of *state
 	log      *decisionLog
 	spans    *spans
 	panics   *panicLog
@@ -170,6 +172,7 @@ func NewServer(c Config) *Server {
 		config:   c,
 		limits:   c.limits(),
 		deadline: defaultDeadline,
+		arrivals: newArrivals(),
 		log:      newDecisionLog(c.Logger, c.Metrics),
 		spans:    newSpans(&c),
 		panics:   newPanicLog(&c),
@@ -226,12 +229,16 @@ func (s *Server) tap(ctx context.Context, info *tap.Info) (context.Context, erro
 	if info.FullMethodName != authv3.Authorization_Check_FullMethodName {
 		return ctx, nil
 	}
-	if s.calls.Add(1) > int64(s.limits.Calls) {
+	open := s.calls.Add(1)
+	if open > s.limits.many() { // no call counts for long that has ended
+		open = s.calls.Add(-int64(s.arrivals.sweep(time.Now())))
+	}
+	if open > int64(s.limits.Calls) {
 		s.calls.Add(-1)
 		s.config.Metrics.callRefused()
 		return ctx, status.Error(codes.ResourceExhausted, "too many open checks")
 	}
-	context.AfterFunc(ctx, func() { s.calls.Add(-1) }) // ctx ends with the stream
+	ctx = s.arrivals.add(ctx)
 	if _, bounded := ctx.Deadline(); bounded {
 		return ctx, nil
 	}
@@ -305,47 +312,60 @@ var checkService = grpc.ServiceDesc{
 	Metadata: "envoy/service/auth/v3/external_auth.proto",
 }
 
+// state is what one check works with. It is pooled: reset drops every view of the message.
+type state struct {
+	request  policy.Request
+	decision policy.Decision
+	decoder  decoder
+	message  received
+	taken    int64 // bytes of the budget
+	reply    *[]byte
+}
+
+func (c *state) reset() {
+	c.decoder.reset()
+	c.message.reset()
+	*c = state{decoder: c.decoder, message: c.message}
+}
+
 // check answers one call. Whatever happens, the answer is explicit: never an allow by default and never a gRPC error.
 func (s *Server) check(stream grpc.ServerStream) error {
 	begin := s.config.Now()
 	s.config.Metrics.begin()
 	defer s.config.Metrics.end()
-	ctx, cancel := early(stream.Context())
-	defer cancel()
-	ctx, span := s.spans.start(ctx, begin)
-
-	r := &policy.Request{Time: begin}
-	d := policy.Denied(policy.InternalError)
-	var taken int64
-	var message received
-	defer func() {
-		message.free() // the last view of it is in the log line, which is written by now
-		s.memory.giveBack(taken)
-	}()
-	s.guard(func() { d = s.decide(ctx, r, &taken, &message) })
-
-	var reply []byte
-	if !s.guard(func() { reply = respond(make([]byte, 0, replyBytes), &d, r) }) {
-		d = instead(&d, policy.InternalError)
-		reply = respond(nil, &d, &policy.Request{})
+	if s.arrivals.begin(stream.Context()) {
+		defer s.calls.Add(-1)
 	}
-	err := stream.SendMsg(encoded(reply))
-	s.guard(func() { s.report(ctx, span, &d, r, begin) })
-	return err
+	early := newEarly(stream.Context())
+	defer early.stop()
+	ctx, span := s.spans.start(early, begin)
+
+	c, ok := s.states.Get().(*state)
+	if !ok {
+		c = new(state)
+	}
+	defer func() {
+		c.message.free() // the last view of it is in the log line, which is written by now
+		s.memory.giveBack(c.taken)
+		c.reset()
+		s.states.Put(c)
+	}()
+	c.request.Time = begin
+	c.decision = policy.Denied(policy.InternalError)
+	s.guard(func() { c.decision = s.decide(ctx, c) })
+
+	c.reply = s.config.pool.Get(replyBytes)
+	if !s.guard(func() { *c.reply = respond((*c.reply)[:0], &c.decision, &c.request) }) {
+		c.decision = instead(&c.decision, policy.InternalError)
+		*c.reply = respond((*c.reply)[:0], &c.decision, &policy.Request{})
+	}
+	// The reply goes last: its end, which grpc-go writes once this returns, then leaves with it.
+	s.guard(func() { s.report(ctx, span, &c.decision, &c.request, begin) })
+	return stream.SendMsg(encoded{c.reply, s.config.pool})
 }
 
 // replyBytes is what a reply takes as a rule.
 const replyBytes = 2048
-
-// early ends a little before the call's own deadline, so that a denial for it still arrives: what Envoy does without an answer is up to
-// its configuration.
-func early(ctx context.Context) (context.Context, context.CancelFunc) {
-	end, bounded := ctx.Deadline()
-	if !bounded {
-		return context.WithTimeout(ctx, defaultDeadline)
-	}
-	return context.WithDeadline(ctx, end.Add(-min(time.Until(end)/10, 100*time.Millisecond)))
-}
 
 // guard runs a part of a check and reports whether it ended. A panic is logged without its value, which may hold parts of the delivery.
 func (s *Server) guard(part func()) (ended bool) {
@@ -358,19 +378,19 @@ func (s *Server) guard(part func()) (ended bool) {
 	return true
 }
 
-// decide reads the message and decides about it. r holds views of the message, and taken says what memory it holds.
-func (s *Server) decide(ctx context.Context, r *policy.Request, taken *int64, message *received) policy.Decision {
+// decide reads the message and decides about it. The request holds views of the message.
+func (s *Server) decide(ctx context.Context, c *state) policy.Decision {
 	if s.calls.Load() > s.limits.many() {
 		return policy.Denied(policy.Overloaded)
 	}
-	err := s.receive(ctx, taken, message)
+	err := s.receive(ctx, &c.taken, &c.message)
 	if err == nil {
-		err = decode(message.segments, r)
+		err = c.decoder.decode(c.message.segments, &c.request)
 	}
 	if err != nil {
 		return unreadable(ctx, err)
 	}
-	d := checked(s.config.Decider.Decide(ctx, r))
+	d := checked(s.config.Decider.Decide(ctx, &c.request))
 	if d.Outcome == policy.Allow && ctx.Err() != nil {
 		return instead(&d, policy.DeadlineExceeded)
 	}

@@ -734,6 +734,24 @@ func TestTooManyCalls(t *testing.T) {
 	}
 }
 
+// grpc-go ends a call in a compression that it does not know before its handler begins. Such calls hold no place.
+func TestCallsThatNeverBegin(t *testing.T) {
+	r := startRig(t, Config{Decider: allowing, MaxBody: 1, MaxInflightBytes: 32 * window})
+	client := authv3.NewAuthorizationClient(r.dial(t))
+	for range 2 {
+		for range r.Limits().Calls {
+			if _, err := rawCheck(t, r, strings.NewReader(""), http.Header{"Grpc-Encoding": {"nonsense"}}); err == nil {
+				t.Fatal("a call in an unknown compression is answered")
+			}
+		}
+		await(t, "a call to be decided about", func() bool {
+			m, err := client.Check(soon(t), withBody(1))
+			return err == nil && m.GetOkResponse() != nil
+		})
+	}
+	await(t, "all calls to go", func() bool { return int(r.calls.Load()) == len(r.arrivals.waiting) })
+}
+
 // What comes beyond all bounds costs nothing: it is refused before a stream is made for it.
 func TestFarTooManyCalls(t *testing.T) {
 	metrics := NewMetrics("test")

@@ -182,10 +182,17 @@ func typedHeader(name, value string) *corev3.HeaderValueOption {
 	}
 }
 
+// typedError is what a sender learns of a denial.
+type typedError struct {
+	Error     string `json:"error"`
+	Message   string `json:"message"`
+	RequestID string `json:"request_id"`
+}
+
 func typedDeny(d *policy.Decision, requestID string) *authv3.DeniedHttpResponse {
 	reason, code := d.Reason, d.Status
 	// The text is of our own making and always encodes.
-	body, _ := json.Marshal(errorBody{reason.Code(), reason.Message(), requestID})
+	body, _ := json.Marshal(typedError{reason.Code(), reason.Message(), requestID})
 	out := &authv3.DeniedHttpResponse{
 		Status:  &typev3.HttpStatus{Code: typev3.StatusCode(code)},
 		Headers: []*corev3.HeaderValueOption{typedHeader("content-type", "application/json")},
@@ -248,7 +255,7 @@ func decodeMessage(t fataler, m *authv3.CheckRequest) *policy.Request {
 		t.Fatal(err)
 	}
 	r := new(policy.Request)
-	if err := decode([][]byte{data}, r); err != nil {
+	if err := new(decoder).decode([][]byte{data}, r); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -312,7 +319,7 @@ func FuzzDecodeEqualsTheLibrary(f *testing.F) {
 		var m authv3.CheckRequest
 		wanted := proto.Unmarshal(data, &m)
 		var got policy.Request
-		err := decode(split(data), &got)
+		err := new(decoder).decode(split(data), &got)
 		if wanted != nil {
 			return // decode may pass over what it does not need
 		}
@@ -339,14 +346,14 @@ func TestDecodeRefusesInvalidText(t *testing.T) {
 	} {
 		valid := proto.Clone(m)
 		data := invalidText(t, valid)
-		if err := decode([][]byte{data}, new(policy.Request)); err == nil {
+		if err := new(decoder).decode([][]byte{data}, new(policy.Request)); err == nil {
 			t.Errorf("%q was taken", m)
 		}
 		if proto.Unmarshal(data, new(authv3.CheckRequest)) == nil {
 			t.Errorf("the library takes %q", m)
 		}
 	}
-	if err := decode([][]byte{{0x0a, 0x05}, {0x01}}, new(policy.Request)); err == nil {
+	if err := new(decoder).decode([][]byte{{0x0a, 0x05}, {0x01}}, new(policy.Request)); err == nil {
 		t.Error("a cut message was taken")
 	}
 }
