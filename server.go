@@ -41,6 +41,7 @@ const logPatience = 2 * time.Second
 func serve(ctx context.Context, p process, f *serveFlags) error {
 	logger, log := newLogger(p.stderr, f.logLevel.value, f.logFormat.value)
 	defer log.Close(logPatience)
+	defer tuneCollector()()
 	signals := make(chan os.Signal, 4)
 	p.signals(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	s, err := newServer(p, f, logger)

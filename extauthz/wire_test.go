@@ -398,7 +398,7 @@ func TestRespondEqualsTheLibrary(t *testing.T) {
 			Duplicate: rapid.Bool().Draw(t, "duplicate"), Degraded: rapid.Bool().Draw(t, "degraded"), Reservation: text.Draw(t, "reservation"), Revision: text.Draw(t, "revision"),
 			Reply: policy.Reply{ContentType: text.Draw(t, "type"), Body: []byte(text.Draw(t, "body"))},
 		}
-		r := policy.Request{RequestID: "r"}
+		r := policy.Request{RequestID: rapid.OneOf(rapid.Just(""), rapid.StringMatching(`[ -~]{0,40}`), rapid.Just(`<"a&b\\c">`)).Draw(t, "requestID")}
 		for range rapid.IntRange(0, 4).Draw(t, "headers") {
 			h := strings.ToValidUTF8(name.Draw(t, "name"), "")
 			r.Headers = append(r.Headers, policy.Header{Name: h, Value: "v"})
