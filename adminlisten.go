@@ -79,7 +79,7 @@ type adminListeners struct {
 }
 
 // open reads the files and opens the listeners.
-func (f *adminListenFlags) open(c admin.Config, logger *slog.Logger, now func() time.Time) (*adminListeners, error) {
+func (f *adminListenFlags) open(c admin.Config, metrics *extauthz.Metrics, logger *slog.Logger, now func() time.Time) (*adminListeners, error) {
 	a := &adminListeners{config: c}
 	a.config.Pprof, a.config.Hosts, a.config.Logger, a.config.Now = f.pprof, f.hosts, logger, now
 	var err error
@@ -88,7 +88,7 @@ func (f *adminListenFlags) open(c admin.Config, logger *slog.Logger, now func() 
 			return nil, failed("write one token a line: TOKEN, or operator|read-only NAME [EXPIRES] TOKEN", "--admin-token-file: %w", err)
 		}
 	}
-	if a.config.TLS, err = f.secure(logger, now); err != nil {
+	if a.config.TLS, err = f.secure(metrics, logger, now); err != nil {
 		return nil, err
 	}
 	if f.address != off {
@@ -106,11 +106,13 @@ func (f *adminListenFlags) open(c admin.Config, logger *slog.Logger, now func() 
 }
 
 // secure reads the certificate; nil where there is none.
-func (f *adminListenFlags) secure(logger *slog.Logger, now func() time.Time) (*tls.Config, error) {
+func (f *adminListenFlags) secure(metrics *extauthz.Metrics, logger *slog.Logger, now func() time.Time) (*tls.Config, error) {
 	if f.tls.cert == "" {
 		return nil, nil
 	}
-	return extauthz.TLSFiles{Cert: f.tls.cert, Key: f.tls.key, Protocol: "http/1.1"}.Load(logger, now)
+	return extauthz.TLSFiles{Cert: f.tls.cert, Key: f.tls.key, Protocol: "http/1.1", Read: func(server, _ time.Time) {
+		metrics.CertificateRead(extauthz.AdminCertificate, server)
+	}}.Load(logger, now)
 }
 
 // close closes what is never going to be served.

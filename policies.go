@@ -37,6 +37,8 @@ type reloadMetrics interface {
 	SetPolicies(set *policy.Set, now time.Time)
 	// Reloaded counts a load of the policy folder.
 	Reloaded(good bool, now time.Time)
+	// PolicyFaults shows how many faults the policy files have.
+	PolicyFaults(n int)
 }
 
 // start loads the policies for the first time and makes the engine that decides by them.
@@ -79,6 +81,7 @@ func (s *policies) accepted(set *policy.Set) {
 	s.failure, s.unread = "", false
 	now := s.now()
 	s.metrics.Reloaded(true, now)
+	s.metrics.PolicyFaults(0)
 	s.reload.Store(&admin.Reload{Success: true, At: now})
 	for _, w := range set.Warnings() {
 		s.logFault(slog.LevelWarn, "policy warning", w)
@@ -92,6 +95,7 @@ func (s *policies) rejected(err error) {
 	s.metrics.Reloaded(false, now)
 	var faults policy.Faults
 	s.unread = !errors.As(err, &faults)
+	s.metrics.PolicyFaults(max(len(faults), 1))
 	last := admin.Reload{At: now, Faults: faults}
 	if s.unread {
 		last.Error = err.Error()

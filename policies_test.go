@@ -33,6 +33,8 @@ spec:
 // metricsSeen writes down what a server's metrics are told.
 type metricsSeen []string
 
+func (m *metricsSeen) PolicyFaults(int) {}
+
 func (m *metricsSeen) Reloaded(good bool, _ time.Time) {
 	*m = append(*m, map[bool]string{true: "good", false: "failed"}[good])
 }

@@ -24,6 +24,7 @@ import (
 // server is serve with everything opened and nothing running.
 type server struct {
 	logger   *slog.Logger
+	metrics  *extauthz.Metrics
 	policies *policies
 	watcher  *reload.Watcher
 	checks   *extauthz.Server
@@ -55,7 +56,7 @@ func serve(ctx context.Context, p process, f *serveFlags) error {
 func newServer(p process, f *serveFlags, logger *slog.Logger) (*server, error) {
 	build := thisBuild()
 	metrics := extauthz.NewMetrics(build.Version)
-	s := &server{logger: logger, policies: &policies{
+	s := &server{logger: logger, metrics: metrics, policies: &policies{
 		dir:     f.policies.dir,
 		options: f.policies.options(p, policy.TolerateMissingSecrets),
 		metrics: metrics,
@@ -87,7 +88,7 @@ func newServer(p process, f *serveFlags, logger *slog.Logger) (*server, error) {
 	if err := s.policies.start(config); err != nil {
 		return nil, err
 	}
-	security, err := f.tls.load(logger, p.now)
+	security, err := f.tls.load(metrics, logger, p.now)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +113,7 @@ func newServer(p process, f *serveFlags, logger *slog.Logger) (*server, error) {
 	if s.envoy, err = listen(f.listen); err != nil {
 		return nil, err
 	}
-	if s.admin, err = f.admin.open(admin.Config{Registry: metrics.Registry, Status: s.status(f, build, started), Secrets: s.secrets(p.now, started)}, logger, p.now); err != nil {
+	if s.admin, err = f.admin.open(admin.Config{Registry: metrics.Registry, Status: s.status(f, build, started), Secrets: s.secrets(p.now, started)}, metrics, logger, p.now); err != nil {
 		s.envoy.Close()
 		return nil, err
 	}
@@ -190,6 +191,7 @@ func (s *server) run(ctx context.Context, signals <-chan os.Signal) error {
 // runParts runs every part until ctx ends and waits for all of them. A part that fails calls stop.
 func (s *server) runParts(ctx context.Context, stop func()) error {
 	defer stop()
+	s.metrics.WatchReady(func() bool { return ctx.Err() == nil })
 	s.admin.config.Ready = func() error {
 		if ctx.Err() != nil {
 			return errors.New("draining")
@@ -226,9 +228,14 @@ func newLogger(out io.Writer, level, format string) (logger *slog.Logger, w *lin
 }
 
 // load reads the files; nil where TLS is off.
-func (f *tlsFlags) load(logger *slog.Logger, now func() time.Time) (*tls.Config, error) {
+func (f *tlsFlags) load(metrics *extauthz.Metrics, logger *slog.Logger, now func() time.Time) (*tls.Config, error) {
 	if f.cert == "" {
 		return nil, nil
 	}
-	return extauthz.TLSFiles{Cert: f.cert, Key: f.key, ClientCA: f.clientCA, ClientNames: f.clientSANs}.Load(logger, now)
+	return extauthz.TLSFiles{Cert: f.cert, Key: f.key, ClientCA: f.clientCA, ClientNames: f.clientSANs, Read: func(server, authorities time.Time) {
+		metrics.CertificateRead(extauthz.ServerCertificate, server)
+		if !authorities.IsZero() {
+			metrics.CertificateRead(extauthz.ClientAuthorities, authorities)
+		}
+	}}.Load(logger, now)
 }

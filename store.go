@@ -147,6 +147,7 @@ func (f *storeFlags) open(memory *store.Memory, metrics *extauthz.Metrics, logge
 		}
 		logger.Warn("the store does not answer: onStoreFailure decides without it", "error", err, "fix", fixOf(err))
 	}
+	metrics.Breaker("store", 0)
 	s.guard = store.NewGuard(store.GuardConfig{
 		Shared: s.redis, Local: memory, Timeout: f.timeout, Replicas: f.replicas, Logger: logger,
 		Changed: func(state store.BreakerState) { metrics.Breaker("store", int(state)) },
@@ -159,6 +160,7 @@ func (s *sharedStore) engine(memory *store.Memory, metrics *extauthz.Metrics) po
 	if s == nil {
 		return policy.EngineConfig{Store: metrics.Store(memory)}
 	}
+	metrics.WatchReplicas(s.guard.Replicas)
 	return policy.EngineConfig{Store: metrics.Store(s.guard), Local: s.guard.Local(), Replicas: s.guard.Replicas}
 }
 

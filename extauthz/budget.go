@@ -76,3 +76,10 @@ func (b *budget) grant() {
 		close(c.granted)
 	}
 }
+
+// state is what is free, and how many wait.
+func (b *budget) state() (free int64, waiting int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.free, b.queue.Len()
+}

@@ -25,6 +25,10 @@ type Metrics struct {
 	verifications *prometheus.CounterVec
 	decoys        *prometheus.CounterVec
 	bodyBytes     prometheus.Histogram
+	age           *prometheus.HistogramVec
+	saturation    *saturation
+	notAfter      *prometheus.GaugeVec
+	faults        prometheus.Gauge
 	inFlight      atomic.Int64
 	outcomes      *prometheus.CounterVec
 	refused       prometheus.Counter
@@ -67,6 +71,12 @@ func NewMetrics(version string) *Metrics {
 		verifications: counter("signature_verifications_total", "Signature verifications, by endpoint, matching secret version and result.", "endpoint", "version", "result"),
 		decoys:        counter("decoy_used_total", "Deliveries signed with a decoy: a secret that was never handed out.", "endpoint", "version"),
 		bodyBytes:     prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookauthz_body_bytes", Help: "Sizes of bodies.", Buckets: prometheus.ExponentialBuckets(256, 4, 9)}),
+		age: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hookauthz_timestamp_age_seconds",
+			Help:    "Age of deliveries by the timestamps that they are signed with, where the signature is right; below 0 from the future.",
+			Buckets: []float64{-300, -60, -10, -1, 0, 1, 2, 5, 10, 30, 60, 120, 300, 600, 3600}}, []string{"endpoint"}),
+		saturation:    newSaturation(),
+		notAfter:      gauges("tls_certificate_not_after_timestamp_seconds", "When a certificate of a listener ends: server, client_ca (the first of --tls-client-ca that does), admin.", "use"),
+		faults:        gauge("policy_faults", "Faults in the policy files, by the last load; those in force have none."),
 		outcomes:      counter("outcomes_total", "Entries of Envoy's access log, by what they did to a reservation.", "result"),
 		refused:       count("connections_refused_total", "Connections that were closed at once because there were too many."),
 		refusedCalls:  count("calls_refused_total", "Checks that were refused without an answer because there were too many."),
@@ -81,11 +91,12 @@ func NewMetrics(version string) *Metrics {
 		inForce:       newPolicyCollector(),
 	}
 	m.endpoints.Store(&map[string]*endpointSeries{"": {}})
+	m.inForce.endpoints = &m.endpoints
 	inFlight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hookauthz_checks_in_flight", Help: "Checks that are under way."},
 		func() float64 { return float64(m.inFlight.Load()) })
 	build := gauges("build_info", "Always 1; its labels are the version and the Go version.", "version", "goversion")
 	build.WithLabelValues(version, runtime.Version()).Set(1)
-	m.Registry.MustRegister(m.decisions, m.duration, m.verifications, m.decoys, m.bodyBytes, inFlight, m.outcomes, m.refused, m.refusedCalls, m.panics, m.heldBack, m.storeDuration, m.storeErrors, m.breakerState,
+	m.Registry.MustRegister(m.decisions, m.duration, m.verifications, m.decoys, m.bodyBytes, m.age, m.saturation, m.notAfter, m.faults, inFlight, m.outcomes, m.refused, m.refusedCalls, m.panics, m.heldBack, m.storeDuration, m.storeErrors, m.breakerState,
 		m.reloads, m.reloadSuccess, m.reloadTime, m.inForce, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -119,6 +130,12 @@ func (m *Metrics) decided(d *policy.Decision, r *policy.Request, took time.Durat
 	duration := e.duration.get(struct{}{}, func() prometheus.Observer { return m.duration.WithLabelValues(d.Endpoint) })
 	observe(duration, took, exemplar)
 	m.bodyBytes.Observe(float64(r.BodyLen()))
+	if d.Outcome == policy.Allow && d.Reason != policy.Shadow {
+		e.allowed.Store(r.Time.UnixMilli())
+	}
+	if !d.Sent.IsZero() {
+		e.age.get(struct{}{}, func() prometheus.Observer { return m.age.WithLabelValues(d.Endpoint) }).Observe(r.Time.Sub(d.Sent).Seconds())
+	}
 	if d.Verification != "" {
 		e.verifications.get(verificationLabels{d.SecretVersion, d.Verification}, func() prometheus.Counter {
 			return m.verifications.WithLabelValues(d.Endpoint, d.SecretVersion, d.Verification)
@@ -204,6 +221,7 @@ func (m *Metrics) SetPolicies(set *policy.Set, _ time.Time) {
 			gone := prometheus.Labels{"endpoint": old}
 			m.decisions.DeletePartialMatch(gone)
 			m.duration.DeletePartialMatch(gone)
+			m.age.DeletePartialMatch(gone)
 			m.verifications.DeletePartialMatch(gone)
 			m.decoys.DeletePartialMatch(gone)
 		}
@@ -215,8 +233,10 @@ func (m *Metrics) SetPolicies(set *policy.Set, _ time.Time) {
 type policyCollector struct {
 	set                       atomic.Pointer[policy.Set]
 	uses                      func() []policy.SecretUse
+	endpoints                 *atomic.Pointer[map[string]*endpointSeries]
 	info, available, notAfter *prometheus.Desc
-	lastUsed                  *prometheus.Desc
+	lastUsed, lastAllowed     *prometheus.Desc
+	about, warnings           *prometheus.Desc
 }
 
 // WatchUses shows when each secret version was last used, as it is when metrics are read. It must be called before they are.
@@ -229,10 +249,13 @@ func (m *Metrics) WatchUses(uses func() []policy.SecretUse) {
 func newPolicyCollector() *policyCollector {
 	version := []string{"endpoint", "version"}
 	return &policyCollector{
-		info:      prometheus.NewDesc("hookauthz_policy_info", "Always 1; its label is the revision in force.", []string{"revision"}, nil),
-		available: prometheus.NewDesc("hookauthz_secret_available", "1 if the key of a secret version could be read.", version, nil),
-		notAfter:  prometheus.NewDesc("hookauthz_secret_not_after_timestamp_seconds", "When a secret version ends.", version, nil),
-		lastUsed:  prometheus.NewDesc("hookauthz_secret_last_used_timestamp_seconds", "When this server last saw a delivery that was signed with a secret version.", version, nil),
+		info:        prometheus.NewDesc("hookauthz_policy_info", "Always 1; its label is the revision in force.", []string{"revision"}, nil),
+		available:   prometheus.NewDesc("hookauthz_secret_available", "1 if the key of a secret version could be read.", version, nil),
+		notAfter:    prometheus.NewDesc("hookauthz_secret_not_after_timestamp_seconds", "When a secret version ends.", version, nil),
+		lastUsed:    prometheus.NewDesc("hookauthz_secret_last_used_timestamp_seconds", "When this server last saw a delivery that was signed with a secret version.", version, nil),
+		lastAllowed: prometheus.NewDesc("hookauthz_last_allowed_timestamp_seconds", "When this server last allowed a delivery that was checked; none in shadow mode counts.", []string{"endpoint"}, nil),
+		about:       prometheus.NewDesc("hookauthz_endpoint_info", "Always 1; its labels are the scheme and the mode (enforce, shadow) of an endpoint.", []string{"endpoint", "scheme", "mode"}, nil),
+		warnings:    prometheus.NewDesc("hookauthz_policy_warnings", "Warnings about the policies in force: what loads but is probably not meant.", nil, nil),
 	}
 }
 
@@ -241,6 +264,9 @@ func (c *policyCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.available
 	ch <- c.notAfter
 	ch <- c.lastUsed
+	ch <- c.lastAllowed
+	ch <- c.about
+	ch <- c.warnings
 }
 
 func (c *policyCollector) Collect(ch chan<- prometheus.Metric) {
@@ -252,7 +278,19 @@ func (c *policyCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
 	gauge(c.info, 1, set.Revision())
+	gauge(c.warnings, float64(len(set.Warnings())))
+	series := *c.endpoints.Load()
 	for _, e := range set.Endpoints() {
+		mode := "enforce"
+		if e.Shadow {
+			mode = "shadow"
+		}
+		gauge(c.about, 1, e.Name, e.Scheme, mode)
+		if s := series[e.Name]; s != nil {
+			if at := s.allowed.Load(); at != 0 {
+				gauge(c.lastAllowed, float64(at)/1000, e.Name)
+			}
+		}
 		for _, v := range e.Versions {
 			available := 0.0
 			if v.Available {

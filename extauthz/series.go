@@ -14,6 +14,8 @@ type endpointSeries struct {
 	decisions     resolved[decisionLabels, prometheus.Counter]
 	verifications resolved[verificationLabels, prometheus.Counter]
 	duration      resolved[struct{}, prometheus.Observer]
+	age           resolved[struct{}, prometheus.Observer]
+	allowed       atomic.Int64 // when a delivery was allowed last, in Unix milliseconds; 0: none was
 }
 
 type decisionLabels struct {

@@ -179,6 +179,7 @@ func NewServer(c Config) *Server {
 		draining: make(chan struct{}),
 	}
 	s.memory = newBudget(s.limits.Bytes)
+	c.Metrics.watch(s)
 	s.health = newHealthService("", checkService.ServiceName)
 	s.grpc = grpc.NewServer(s.options()...)
 	s.grpc.RegisterService(&checkService, s)

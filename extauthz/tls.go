@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,6 +20,8 @@ type TLSFiles struct {
 	Cert, Key string
 	// ClientCA holds the authorities that client certificates must come from. Empty: none is asked for.
 	ClientCA string
+	// Read, if set, is told when certificates that came into force end: the server's, and the first of the authorities.
+	Read func(server, authorities time.Time)
 	// ClientNames are the DNS or URI names of which the client's certificate must carry one, letter for letter. Empty: any certificate of
 	// ClientCA. They need a ClientCA.
 	ClientNames []string
@@ -55,11 +58,12 @@ func (f TLSFiles) Load(logger *slog.Logger, now func() time.Time) (*tls.Config, 
 		return nil, errors.New("a client name is empty; leave the list out to take any certificate of the client CA")
 	}
 	c := &certificates{files: f, logger: logger, now: now}
-	current, sum, err := f.read()
+	current, err := f.read()
 	if err != nil {
 		return nil, err
 	}
-	c.current, c.sum, c.checked = current, sum, now()
+	c.take(current)
+	c.checked = now()
 	config := f.secure()
 	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.get(), nil }
 	return config, nil
@@ -72,8 +76,7 @@ type certificates struct {
 	now    func() time.Time
 
 	mu      sync.Mutex // guards what follows
-	current *tls.Config
-	sum     [sha256.Size]byte
+	current *material
 	failed  string // the error that was logged last; empty once the files are good again
 	checked time.Time
 }
@@ -83,27 +86,40 @@ func (c *certificates) get() *tls.Config {
 	defer c.mu.Unlock()
 	now := c.now()
 	if age := now.Sub(c.checked); age >= 0 && age < recheck { // a clock that was set back does not stop the checks
-		return c.current
+		return c.current.config
 	}
 	c.checked = now
-	next, sum, err := c.files.read()
+	next, err := c.files.read()
 	if err != nil {
 		if err.Error() != c.failed {
 			c.failed = err.Error()
 			c.logger.Error("the certificates cannot be used; those before stay in force", "error", err)
 		}
-		return c.current
+		return c.current.config
 	}
 	c.failed = ""
-	if sum != c.sum {
-		c.current, c.sum = next, sum
+	if next.sum != c.current.sum {
+		c.take(next)
 		c.logger.Info("certificates read again")
 	}
-	return c.current
+	return c.current.config
 }
 
-func (f TLSFiles) read() (*tls.Config, [sha256.Size]byte, error) {
-	fail := func(err error) (*tls.Config, [sha256.Size]byte, error) { return nil, [sha256.Size]byte{}, err }
+func (c *certificates) take(m *material) {
+	c.current = m
+	if c.files.Read != nil {
+		c.files.Read(m.config.Certificates[0].Leaf.NotAfter, m.authoritiesEnd)
+	}
+}
+
+// material is what the files held.
+type material struct {
+	config         *tls.Config
+	sum            [sha256.Size]byte
+	authoritiesEnd time.Time // of the first authority that ends; the zero value where there is none
+}
+
+func (f TLSFiles) read() (*material, error) {
 	sum := sha256.New()
 	var parts [3][]byte
 	for i, path := range []string{f.Cert, f.Key, f.ClientCA} {
@@ -112,7 +128,7 @@ func (f TLSFiles) read() (*tls.Config, [sha256.Size]byte, error) {
 		}
 		data, err := os.ReadFile(path)
 		if err != nil {
-			return fail(fmt.Errorf("reading the TLS files: %w", err))
+			return nil, fmt.Errorf("reading the TLS files: %w", err)
 		}
 		parts[i] = data
 		fmt.Fprintf(sum, "%d ", len(data))
@@ -120,21 +136,33 @@ func (f TLSFiles) read() (*tls.Config, [sha256.Size]byte, error) {
 	}
 	pair, err := tls.X509KeyPair(parts[0], parts[1])
 	if err != nil {
-		return fail(fmt.Errorf("the certificate %q and the key %q cannot be used: %w", f.Cert, f.Key, err))
+		return nil, fmt.Errorf("the certificate %q and the key %q cannot be used: %w", f.Cert, f.Key, err)
 	}
 	config := f.secure()
 	config.Certificates = []tls.Certificate{pair}
+	m := &material{config: config, sum: [sha256.Size]byte(sum.Sum(nil))}
 	if f.ClientCA != "" {
 		config.ClientCAs = x509.NewCertPool()
 		if !config.ClientCAs.AppendCertsFromPEM(parts[2]) {
-			return fail(fmt.Errorf("the file %q holds no PEM certificate", f.ClientCA))
+			return nil, fmt.Errorf("the file %q holds no PEM certificate", f.ClientCA)
 		}
+		m.authoritiesEnd = firstEnd(parts[2])
 		config.ClientAuth = tls.RequireAndVerifyClientCert
 		config.VerifyConnection = f.verifyName
 		// A resumed session would not meet authorities and names that were changed since.
 		config.SessionTicketsDisabled = true
 	}
-	return config, [sha256.Size]byte(sum.Sum(nil)), nil
+	return m, nil
+}
+
+// firstEnd is when the first of the certificates in a PEM file ends.
+func firstEnd(file []byte) (end time.Time) {
+	for block, rest := pem.Decode(file); block != nil; block, rest = pem.Decode(rest) {
+		if c, err := x509.ParseCertificate(block.Bytes); err == nil && (end.IsZero() || c.NotAfter.Before(end)) {
+			end = c.NotAfter
+		}
+	}
+	return end
 }
 
 var errClientName = errors.New("the client's certificate carries none of the allowed names")

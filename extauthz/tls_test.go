@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -504,5 +505,35 @@ func TestCheckOverUnixSocket(t *testing.T) {
 	}
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Errorf("the socket is left: %v", err)
+	}
+}
+
+// When certificates end is told as they come into force: the server's, and the first of the authorities that does.
+func TestTLSEnds(t *testing.T) {
+	a, b := newAuthority(t, "a"), newAuthority(t, "b")
+	ends := func(days int) tls.Certificate {
+		return a.issue(t, func(c *x509.Certificate) { c.NotAfter = noon.AddDate(0, 0, days) }, "hookauthz")
+	}
+	f := tlsFiles(t, ends(10), a)
+	early := sign(t, &x509.Certificate{SerialNumber: big.NewInt(3), NotBefore: noon, NotAfter: noon.AddDate(0, 0, 5), IsCA: true, BasicConstraintsValid: true}, b.certificate, b.key, b.key)
+	write(t, f.ClientCA, slices.Concat(a.pem(), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: early.Raw})))
+	var told []string
+	f.Read = func(server, authorities time.Time) {
+		told = append(told, server.Format(time.DateOnly)+" "+authorities.Format(time.DateOnly))
+	}
+	var j journal
+	now := noon
+	config := f.load(t, &j, func() time.Time { return now })
+	certificate, key := pair(t, ends(20))
+	write(t, f.Cert, certificate)
+	write(t, f.Key, key)
+	for range 3 {
+		now = now.Add(time.Minute)
+		if _, err := config.GetConfigForClient(nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []string{"2026-12-04 2026-11-29", "2026-12-14 2026-11-29"}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
 	}
 }

@@ -194,6 +194,8 @@ type Decision struct {
 	SecretVersion string
 	// Verification is the result of the signature check for metrics: "" where there was none, "valid", DecoyUsed, or the name of the reason.
 	Verification string
+	// Sent is when the delivery says it was sent: the timestamp that it is signed with, where the signature is right. The zero value: unknown.
+	Sent time.Time
 	// DeliveryID and Event are as the sender gave them. They are the sender's word only, unless the scheme signs them.
 	DeliveryID       string
 	DeliveryIDSigned bool

@@ -449,6 +449,9 @@ func (c *check) verify() Reason {
 	}
 	c.matchedKey = match.key
 	c.d.SecretVersion = match.name
+	if sent, ok := c.verification.Timestamp(); ok {
+		c.d.Sent = sent
+	}
 	if c.explaining {
 		c.note("version %q matches", match.name)
 	}

@@ -1,5 +1,5 @@
-// Generate writes the pages of docs that are made from data: schemes.md, handshakes.md, lists.md and
-// lint.md. Run it at the root of the module.
+// Generate writes the pages of docs that are made from data: schemes.md, handshakes.md, lists.md,
+// lint.md and metrics.md. Run it at the root of the module.
 package main
 
 import (
@@ -35,10 +35,15 @@ func pages() (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	metrics, err := metricsPage()
+	if err != nil {
+		return nil, err
+	}
 	return map[string]string{
 		"schemes.md":    schemesPage(),
 		"handshakes.md": handshakesPage(),
 		"lists.md":      listsPage(),
 		"lint.md":       rules,
+		"metrics.md":    metrics,
 	}, nil
 }
