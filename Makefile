@@ -3,7 +3,7 @@
 SHELL       := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build test check unit sdk e2e manifests prometheus demo docs bench faults fuzz clean
+.PHONY: help build test check unit sdk e2e manifests golden schemas prometheus demo docs bench faults fuzz clean
 
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 STATICCHECK := 2026.2.2
@@ -49,8 +49,14 @@ e2e: ## Run end-to-end tests; Envoy is installed into .cache/ where there is non
 	if redis=$$(scripts/valkey); then export HOOKAUTHZ_REDIS="$$redis"; fi; \
 	cd e2e && go test $(RACE) -count=1 -parallel 4 -timeout 20m
 
-manifests: ## Check docker-compose.yml and the Dockerfile
+manifests: ## Check docker-compose.yml, the Dockerfile and all of deploy/
 	cd deploy/test && go test -count=1 ./...
+
+golden: ## Write what the chart, the overlays and envoy render make of deploy/, after a change there
+	cd deploy/test && go test -count=1 -run 'Golden|UpToDate' . -update
+
+schemas: ## Write the schemas of deploy/test from the packages that it pins
+	cd deploy/test && go run ./generate
 
 prometheus: ## Check alert rules and dashboard with Prometheus's own packages
 	cd tests/prometheus && go test -count=1 ./...

@@ -292,7 +292,7 @@ func TestManifestsAreConfined(t *testing.T) {
 
 // The overlays and the chart say the same of what a container may do.
 func TestKustomizeIsAsStrictAsTheChart(t *testing.T) {
-	chart := only(t, objects(t, chartOf(t, "mtls")), "Deployment")
+	chart := only(t, objects(t, chartOf(t, goodValues(t)["mtls"])), "Deployment")
 	for name, build := range kustomizations(t) {
 		d := only(t, objects(t, build), "Deployment")
 		for what, get := range map[string]func(o object) any{
@@ -394,7 +394,7 @@ func TestConfineFindsWhatIsLoose(t *testing.T) {
 		"Secret":             {"ConfigMap", set("Secret", "kind"), "a secret is among the manifests"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			all := objects(t, chartOf(t, "mtls"))
+			all := objects(t, chartOf(t, goodValues(t)["mtls"]))
 			if faults := confine(all); len(faults) > 0 {
 				t.Fatal(faults)
 			}

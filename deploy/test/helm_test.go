@@ -57,23 +57,40 @@ func helm(t *testing.T, values ...string) (manifests, notes string, err error) {
 func charts(t *testing.T) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
-	for name := range files(t, "testdata/helm/good/*.yaml") {
-		all[name] = chartOf(t, name)
+	for name, values := range goodValues(t) {
+		all[name] = chartOf(t, values)
 	}
 	return all
 }
 
-func chartOf(t *testing.T, name string) string {
+func chartOf(t *testing.T, values string) string {
 	t.Helper()
-	text, _, err := helm(t, files(t, "testdata/helm/good/"+name+".yaml")[name])
+	text, _, err := helm(t, values)
 	if err != nil {
-		t.Fatalf("%s: %v", name, err)
+		t.Fatalf("%v with:\n%s", err, values)
 	}
 	return text
 }
 
+// goodValues are those of testdata, and those that stand beside the manifests that they belong to.
+func goodValues(t *testing.T) map[string]string {
+	t.Helper()
+	all := files(t, "testdata/helm/good/*.yaml")
+	for _, pattern := range []string{"*/hookauthz-values.yaml", "secrets/*/hookauthz-values.yaml"} {
+		paths, err := filepath.Glob(filepath.Join(root, "deploy", pattern))
+		if err != nil || len(paths) < 3 {
+			t.Fatalf("%d values at deploy/%s (%v)", len(paths), pattern, err)
+		}
+		for _, p := range paths {
+			all[filepath.Base(filepath.Dir(p))] = files(t, p)["hookauthz-values"]
+		}
+	}
+	return all
+}
+
 func TestHelmGolden(t *testing.T) {
-	for name, values := range files(t, "testdata/helm/good/*.yaml") {
+	noOthers(t, "testdata/helm/golden/*.yaml", goodValues(t))
+	for name, values := range goodValues(t) {
 		t.Run(name, func(t *testing.T) {
 			text, notes, err := helm(t, values)
 			if err != nil {

@@ -31,7 +31,9 @@ func kustomizations(t *testing.T) map[string]string {
 }
 
 func TestKustomizeGolden(t *testing.T) {
-	for name, text := range kustomizations(t) {
+	builds := kustomizations(t)
+	noOthers(t, "testdata/kustomize/*.yaml", builds)
+	for name, text := range builds {
 		golden(t, filepath.Join("testdata", "kustomize", name+".yaml"), text)
 	}
 }

@@ -102,6 +102,16 @@ func golden(t *testing.T, file, got string) {
 	}
 }
 
+// noOthers finds golden files that nothing makes any more.
+func noOthers(t *testing.T, pattern string, made map[string]string) {
+	t.Helper()
+	for name := range files(t, pattern) {
+		if _, ok := made[name]; !ok {
+			t.Errorf("%s: nothing makes %s", pattern, name)
+		}
+	}
+}
+
 // files are those that a pattern names, by their names without the folder and what follows the dot.
 func files(t *testing.T, pattern string) map[string]string {
 	t.Helper()

@@ -95,11 +95,8 @@ func shipped(t *testing.T) (all []string) {
 		}
 		all = append(all, found...)
 	}
-	return slices.DeleteFunc(all, func(file string) bool { return isValues(file) || strings.HasSuffix(file, "policy.yaml") })
+	return slices.DeleteFunc(all, func(file string) bool { return strings.HasSuffix(file, "-values.yaml") }) // values of a chart
 }
-
-// isValues says that a file holds values of a chart, not manifests.
-func isValues(file string) bool { return strings.HasSuffix(file, "values.yaml") }
 
 func TestManifestsConform(t *testing.T) {
 	all := validators(t)

@@ -23,13 +23,14 @@ import (
 	"time"
 )
 
+var scratch string // the folder of the binary; empty until it is built
+
 // binary is hookauthz, built once.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "hookauthz-deploy-")
-	if err != nil {
+var binary = sync.OnceValues(func() (file string, err error) {
+	if scratch, err = os.MkdirTemp("", "hookauthz-deploy-"); err != nil {
 		return "", err
 	}
-	file := filepath.Join(dir, "hookauthz")
+	file = filepath.Join(scratch, "hookauthz")
 	build := exec.Command("go", "build", "-o", file, ".")
 	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
@@ -40,8 +41,8 @@ var binary = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if file, err := binary(); err == nil {
-		os.RemoveAll(filepath.Dir(file))
+	if scratch != "" {
+		os.RemoveAll(scratch)
 	}
 	os.Exit(code)
 }
@@ -213,7 +214,9 @@ func contents(volume any, all []object) map[string]string {
 	case strings.Contains(text(volume, "secret", "secretName"), "store"):
 		files["password"], files["ca.crt"] = secretOf("password"), secretOf("ca.crt")
 	case at(volume, "secret") != nil, at(volume, "csi") != nil:
-		files["2026-10"], files["2026-04"] = secretOf("2026-10"), secretOf("2026-04")
+		for _, v := range versions {
+			files[v] = secretOf(v)
+		}
 	}
 	return files
 }

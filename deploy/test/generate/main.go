@@ -325,7 +325,11 @@ func writeDefinitions(dir, doc string, definitions schema, wanted map[string]boo
 			}
 		}
 		strict(s)
-		s["properties"].(schema)["metadata"] = schema{"$ref": "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}
+		// A definition may leave out what is the same for every object.
+		properties := s["properties"].(schema)
+		properties["apiVersion"] = schema{"type": "string", "enum": []any{d.Spec.Group + "/" + v.Name}}
+		properties["kind"] = schema{"type": "string", "enum": []any{d.Spec.Names.Kind}}
+		properties["metadata"] = schema{"$ref": "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}
 		s["required"] = []any{"apiVersion", "kind", "metadata", "spec"}
 		if err := write(filepath.Join(dir, d.Spec.Group, strings.ToLower(d.Spec.Names.Kind)+"_"+v.Name+".json"), inlined(s, definitions)); err != nil {
 			return err
