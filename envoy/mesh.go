@@ -168,7 +168,7 @@ func (p *Plan) Istio(m Mesh) (string, error) {
 			indented(provider.print()) + "\n" +
 			"The gateway is for webhooks alone: every request at it is checked, so that no rule about paths can miss one. What no policy is for is answered 404 by Envoy, or 403 by hookauthz.",
 		"Istio cannot name the policy in a route: hookauthz finds it by host and path. It has no health check of hookauthz: while that is away, senders get 503.",
-		"Let only the gateway reach hookauthz (STRICT mutual TLS and an AuthorizationPolicy in its namespace), and start it with --insecure-listen: the mesh secures the way.",
+		"Let only the gateway reach hookauthz (STRICT mutual TLS and an AuthorizationPolicy in its namespace, as deploy/istio/hookauthz.yaml has them), and start it with --insecure-listen: the mesh secures the way.",
 	}}
 	out.docs = append(out.docs,
 		resource("security.istio.io/v1", "AuthorizationPolicy", "hookauthz", m.Namespace, "spec", object(
