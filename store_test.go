@@ -67,3 +67,38 @@ func (s *serving) shows(line string) bool {
 	_, metrics := s.get("/metrics")
 	return strings.Contains(metrics, line)
 }
+
+// A store that will not do ends serve with what to change; with --store-required=false it decides without.
+func TestServeRefusesItsStore(t *testing.T) {
+	server := redistest.Start(t, "--requirepass", "hunter2", "--databases", "2")
+	cluster := redistest.Start(t, "--cluster-enabled", "yes")
+	dir, _ := folder(t)
+	tests := []struct{ name, url, want, hint string }{
+		{"refused password", "redis://:hunter3@" + server.Address(), "WRONGPASS", "check the user and the password: in the URL (percent-encoded), or --store-password-file"},
+		{"no password", "redis://" + server.Address(), "NOAUTH", "the server wants a password: give it in the URL or with --store-password-file"},
+		{"wrong database", "redis://:hunter2@" + server.Address() + "/7", "DB index is out of range", "give a database that the server has, as in redis://host:6379/0"},
+		{"old version", "redis://" + redistest.Claiming(t, "redis", "6.2.14"), "it is redis 6.2.14, which is too old", "upgrade it to 7 or later"},
+		{"a cluster without the flag", "redis://" + cluster.Address(), "it is a node of a cluster", "add ?cluster=true to the URL"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var out, errs strings.Builder
+			code := run(t.Context(), process{
+				args:   []string{"serve", "--policies", dir, "--listen", "127.0.0.1:0", "--admin", "off", "--store", tt.url},
+				lookup: func(string) (string, bool) { return "", false }, stdin: strings.NewReader(""), stdout: &out, stderr: &errs, now: time.Now,
+				signals: func(chan<- os.Signal, ...os.Signal) {},
+			})
+			if got := errs.String(); code != 1 || !strings.Contains(got, tt.want) || !strings.Contains(got, "\nhint: "+tt.hint+"; or start without it: --store-required=false\n") {
+				t.Errorf("got %d and %s\nwant 1, %q and the hint %q", code, got, tt.want, tt.hint)
+			}
+			if strings.Contains(errs.String(), "hunter") {
+				t.Errorf("the password is in %s", &errs)
+			}
+			s := startServing(t, "--policies", dir, "--store", tt.url, "--store-required=false")
+			record, ok := s.log.find("the store does not answer: onStoreFailure decides without it")
+			if fix, _ := record["fix"].(string); !ok || fix != tt.hint {
+				t.Errorf("logged %v, want the fix %q", record, tt.hint)
+			}
+		})
+	}
+}

@@ -448,8 +448,11 @@ func TestRedisRefuses(t *testing.T) {
 		{"nobody there", "redis://127.0.0.1:1", "connection refused", "start the server, or correct the host and port"},
 		{"TLS to a plain port", "rediss://" + free.Address(), "deadline exceeded", "the server may speak no TLS at this port"},
 		{"a cluster without the flag", cluster.URL(), "it is a node of a cluster", "add ?cluster=true to the URL"},
-		{"the flag without a cluster", free.URL() + "?cluster=true", "", "leave cluster=true out"},
-		{"a sentinel's name without sentinels", "redis://" + free.Address() + "?sentinel=main", "", ""},
+		{"the flag without a cluster", free.URL() + "?cluster=true", "it is no node of a cluster", "leave cluster=true out"},
+		{"a sentinel's name without sentinels", "redis://" + free.Address() + "?sentinel=main", "unknown command", "it is no sentinel: leave sentinel=NAME out of the URL"},
+		{"an old Redis", "redis://" + redistest.Claiming(t, "redis", "6.2.14"), "it is redis 6.2.14, which is too old", "upgrade it to 7 or later"},
+		{"an old Valkey", "redis://" + redistest.Claiming(t, "valkey", "7.2.8"), "it is valkey 7.2.8, which is too old", "upgrade it to 8 or later"},
+		{"another server", "redis://" + redistest.Claiming(t, "dragonfly", "1.2.3"), `it is a server "dragonfly" of version "1.2.3"`, "give the URL of a Redis 7 or Valkey 8 server, or later"},
 		{"a replica", replica.URL(), "takes no writes", "give the URL of the primary"},
 	}
 	for _, tt := range tests {

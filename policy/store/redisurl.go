@@ -178,6 +178,8 @@ var fixes = []struct{ text, fix string }{
 	{"SELECT is not allowed in cluster", "leave the database out and add ?cluster=true: the server is a node of a cluster"},
 	{"cluster support disabled", "leave cluster=true out of the URL: the server is no node of a cluster"},
 	{"CLUSTERDOWN", "wait until the cluster is up, or repair it: redis-cli --cluster check"},
+	{"No such master with that name", "name the primary that the sentinels watch: ?sentinel=NAME"},
+	{"unknown command 'SENTINEL", "it is no sentinel: leave sentinel=NAME out of the URL, or give the address of one"},
 	{"unknown command", "upgrade it to Redis 7 or Valkey 8"},
 	{"x509:", "give the authority of the server's certificate with --store-ca, and the host name that the certificate carries"},
 	{"does not look like a TLS handshake", "the server speaks no TLS at this port: write redis://, or give its TLS port"},

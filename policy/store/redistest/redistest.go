@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -58,6 +59,7 @@ type Server struct {
 	binary string
 	dir    string
 	args   []string
+	config string // of a sentinel
 	cmd    *exec.Cmd
 	ended  chan struct{}
 	log    *tail
@@ -72,6 +74,57 @@ func Start(t testing.TB, args ...string) *Server {
 	}
 	t.Cleanup(s.Kill)
 	return s
+}
+
+// StartSentinel starts a sentinel that watches a primary under a name, and alone has its replica take over once it does not answer.
+func StartSentinel(t testing.TB, name string, primary *Server) *Server {
+	t.Helper()
+	config := filepath.Join(t.TempDir(), "sentinel.conf") // it writes there what it learns
+	text := fmt.Sprintf("bind 127.0.0.1\nsentinel monitor %[1]s 127.0.0.1 %[2]d 1\nsentinel down-after-milliseconds %[1]s 500\nsentinel failover-timeout %[1]s 3000\n", name, primary.Port)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := startWith(Server{binary: Binary(t), config: config})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Kill)
+	return s
+}
+
+// Claiming is the address of a server that claims to be this one of this version, and takes every command.
+func Claiming(t testing.TB, name, version string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hello := fmt.Sprintf("%%5\r\n+server\r\n+%s\r\n+version\r\n+%s\r\n+proto\r\n:3\r\n+mode\r\n+standalone\r\n+role\r\n+master\r\n", name, version)
+	var conns sync.WaitGroup
+	conns.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conns.Go(func() {
+				defer conn.Close()
+				for lines := bufio.NewScanner(conn); lines.Scan(); {
+					switch text := lines.Text(); {
+					case text == "HELLO":
+						io.WriteString(conn, hello)
+					case text == "PING":
+						io.WriteString(conn, "+PONG\r\n")
+					}
+				}
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		conns.Wait()
+	})
+	return l.Addr().String()
 }
 
 var shared struct {
@@ -110,6 +163,11 @@ func StopShared() {
 }
 
 func start(binary, dir string, args []string) (*Server, error) {
+	return startWith(Server{binary: binary, dir: dir, args: args})
+}
+
+// startWith starts a server at a free port.
+func startWith(c Server) (*Server, error) {
 	var s *Server
 	var err error
 	for range 5 { // another process may take the port first
@@ -117,7 +175,7 @@ func start(binary, dir string, args []string) (*Server, error) {
 		if e != nil {
 			return nil, e
 		}
-		s = &Server{Port: l.Addr().(*net.TCPAddr).Port, binary: binary, dir: dir, args: args}
+		s = &Server{Port: l.Addr().(*net.TCPAddr).Port, binary: c.binary, dir: c.dir, args: c.args, config: c.config}
 		l.Close()
 		if err = s.Restart(); err == nil {
 			return s, nil
@@ -136,6 +194,9 @@ func (s *Server) URL() string { return "redis://" + s.Address() + "/0" }
 func (s *Server) Restart(more ...string) error {
 	args := append([]string{"--port", fmt.Sprint(s.Port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.dir,
 		"--daemonize", "no", "--maxmemory-policy", "noeviction", "--enable-debug-command", "local"}, s.args...)
+	if s.config != "" {
+		args = []string{s.config, "--sentinel", "--port", fmt.Sprint(s.Port)}
+	}
 	s.cmd = exec.Command(s.binary, append(args, more...)...)
 	s.log = new(tail)
 	s.cmd.SysProcAttr = processAttributes()
