@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hookauthz/hookauthz/policy/incident"
 	"github.com/hookauthz/hookauthz/policy/signature"
 	"github.com/hookauthz/hookauthz/policy/source"
 )
@@ -46,6 +47,8 @@ type Engine struct {
 
 	listMu    sync.Mutex // is held while addresses are replaced
 	addresses atomic.Pointer[addresses]
+
+	incidents atomic.Pointer[incident.Snapshot]
 }
 
 // NewEngine makes an Engine with its first Set.
@@ -71,6 +74,9 @@ func (e *Engine) Swap(set *Set) {
 
 // Set is the Set in force.
 func (e *Engine) Set() *Set { return e.force.Load().set }
+
+// Hold puts in force what the people on call hold up, in place of what they held before. It outlives the policies; nil is nothing.
+func (e *Engine) Hold(s *incident.Snapshot) { e.incidents.Store(s) }
 
 // Settle tells the store how the application answered a delivery whose Decision carried a reservation.
 func (e *Engine) Settle(ctx context.Context, now time.Time, endpoint string, token Token, confirmed bool) (bool, error) {
@@ -112,6 +118,7 @@ type check struct {
 	request *Request
 	webhook *Webhook
 	uses    []*use // of the versions of the Set, by their place
+	held    *incident.Snapshot
 	d       Decision
 
 	delivery     signature.Delivery
@@ -119,6 +126,7 @@ type check struct {
 	values       []string // of one header
 	take         Take
 	matchedKey   *signature.Key
+	enforced     bool // shadow mode does not soften what comes now
 	recorded     bool // take has been written and must be released unless the decision is an allow
 
 	explaining bool
@@ -143,6 +151,7 @@ func (c *check) decide() Decision {
 	force := c.engine.force.Load()
 	set := force.set
 	c.uses = force.uses
+	c.held = c.engine.incidents.Load()
 	c.d = Decision{Revision: set.revision}
 	w, reason := set.find(c.request)
 	if w != nil {
@@ -185,7 +194,7 @@ func (c *check) refused(step string, r Reason) bool {
 	case Handshake: // answered: the decision says how
 		return true
 	}
-	if c.webhook != nil && c.webhook.shadow && softReasons[r] {
+	if c.webhook != nil && c.webhook.shadow && softReasons[r] && !c.enforced {
 		if !c.shadowed() {
 			c.d.Shadow = r
 			c.d.Reason = Shadow
@@ -248,11 +257,20 @@ func (c *check) skip() Reason {
 const longestPause = 24 * time.Hour
 
 func (c *check) paused() Reason {
-	if until := c.webhook.pausedUntil; c.request.Time.Before(until) {
+	until := c.webhook.pausedUntil
+	if held := c.held.PausedUntil(c.webhook.name); held.After(until) {
+		until = held
+	}
+	if c.request.Time.Before(until) {
 		c.d.RetryAfter = min(until.Sub(c.request.Time), longestPause)
 		return Paused
 	}
 	return OK
+}
+
+// inForce says that a signature made with this version is good now.
+func (c *check) inForce(v *version) bool {
+	return v.inForce(c.request.Time) && !c.held.Revoked(c.webhook.name, v.name)
 }
 
 // header is the only value of a header; found is false where it is absent, and single where it occurs more than once.
@@ -287,6 +305,11 @@ func (c *check) source() Reason {
 	c.d.ClientAddress = address
 	if c.explaining {
 		c.note("the client is %s", address)
+	}
+	if c.held.Blocked(address, c.request.Time) { // in shadow mode too
+		c.note("the client %s is blocked by an incident", address)
+		c.enforced = true
+		return SourceDenied
 	}
 	if w.deny.Contains(address) || (w.allow != nil && !w.allow.Contains(address) && !c.listed(address)) {
 		return SourceDenied
@@ -472,7 +495,7 @@ func (c *check) readDelivery() {
 func (c *check) matchVersion() (match *version, available bool) {
 	for i := range c.webhook.versions {
 		v := &c.webhook.versions[i]
-		if !v.inForce(c.request.Time) {
+		if !c.inForce(v) {
 			continue
 		}
 		available = true
@@ -487,7 +510,7 @@ func (c *check) matchVersion() (match *version, available bool) {
 func (c *check) matchDeadVersion() *version {
 	for i := range c.webhook.versions {
 		v := &c.webhook.versions[i]
-		if v.key != nil && !v.inForce(c.request.Time) && c.verification.Matches(v.key) {
+		if v.key != nil && !c.inForce(v) && c.verification.Matches(v.key) {
 			return v
 		}
 	}
@@ -543,7 +566,7 @@ func (c *check) fillTake() {
 	*t = Take{Time: c.request.Time, Endpoint: w.name, Stream: c.request.StreamID, Messages: t.Messages[:0], Buckets: t.Buckets[:0]}
 	if w.replay.onDuplicate != "allow" {
 		for i := range w.versions {
-			if v := &w.versions[i]; v.inForce(t.Time) {
+			if v := &w.versions[i]; c.inForce(v) {
 				t.Messages = append(t.Messages, c.verification.MessageID(v.key))
 			}
 		}

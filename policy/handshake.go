@@ -179,7 +179,7 @@ func (c *check) replyTo(challenge signature.Challenge, k *signature.Key) Reason 
 // firstKey is the key of the first version in force.
 func (c *check) firstKey() *signature.Key {
 	for i := range c.webhook.versions {
-		if v := &c.webhook.versions[i]; v.inForce(c.request.Time) {
+		if v := &c.webhook.versions[i]; c.inForce(v) {
 			return v.key
 		}
 	}

@@ -23,11 +23,13 @@ var (
 	aliveScript string
 	//go:embed script/uses.lua
 	usesScript string
+	//go:embed script/swap.lua
+	swapScript string
 )
 
 // scripts are called by their SHA-1; a server that does not know one, after a restart or SCRIPT FLUSH, is sent its text.
 type scripts struct {
-	take, release, settle, alive, uses *rueidis.Lua
+	take, release, settle, alive, uses, swap *rueidis.Lua
 }
 
 func newScripts() scripts {
@@ -38,5 +40,6 @@ func newScripts() scripts {
 		settle:  rueidis.NewLuaScript(shared + settleScript),
 		alive:   rueidis.NewLuaScript(aliveScript),
 		uses:    rueidis.NewLuaScript(usesScript),
+		swap:    rueidis.NewLuaScript(swapScript),
 	}
 }
