@@ -115,8 +115,10 @@ Exit codes: 0 it worked; 1 it failed or denied; 2 wrong usage.`,
 		newSchema(p),
 		newEnvoy(p),
 		newStatus(p),
+		newIncidents(p),
 		newVersion(p),
 	)
+	root.AddCommand(newActions(p)...)
 	return root
 }
 

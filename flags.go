@@ -154,6 +154,9 @@ func (d *span) Set(text string) (err error) {
 }
 
 func (d *span) String() string {
+	if d.Duration == 0 {
+		return "" // help shows no default
+	}
 	if days := d.Duration / (24 * time.Hour); days > 0 && d.Duration%(24*time.Hour) == 0 {
 		return strconv.Itoa(int(days)) + "d"
 	}

@@ -16,6 +16,7 @@ type serveFlags struct {
 	listenLocal     bool
 	admin           adminListenFlags
 	store           storeFlags
+	state           string
 	cacheDir        string
 	tls             tlsFlags
 	insecureListen  bool
@@ -71,6 +72,7 @@ variables of OpenTelemetry say, nowhere without them: OTEL_EXPORTER_OTLP_ENDPOIN
 	f.StringVar(&flags.listen, "listen", "127.0.0.1:9001", "`address` for Envoy: host:port or unix:/path")
 	flags.admin.add(c)
 	flags.store.add(c)
+	f.StringVar(&flags.state, "state", "", "`file` in which incident actions (pause, revoke, block) outlive the process; a shared --store keeps them as well")
 	f.StringVar(&flags.cacheDir, "cache-dir", "", "existing `folder` in which fetched address lists outlive the process")
 	f.StringVar(&flags.tls.cert, "tls-cert", "", "certificate `file` (PEM); read again when it changes")
 	f.StringVar(&flags.tls.key, "tls-key", "", "key `file` of the certificate (PEM)")

@@ -32,6 +32,7 @@ type server struct {
 	certs    *fetch.Certificates
 	store    *sharedStore // nil: memory
 	traces   *traces      // nil: off
+	desk     *incidentDesk
 	envoy    net.Listener
 	admin    *adminListeners
 }
@@ -94,6 +95,10 @@ func newServer(p process, f *serveFlags, logger *slog.Logger) (*server, error) {
 	}
 	started := p.now()
 	engine := s.policies.engine
+	if s.desk, err = openIncidents(engine, s.store, f.state, logger, p.now); err != nil {
+		return nil, err
+	}
+	metrics.WatchIncidents(s.desk.book.List)
 	metrics.WatchUses(engine.Uses)
 	s.lists = newRefresher(engine, f.cacheDir, metrics.Lists(), logger, p.now)
 	s.checks = extauthz.NewServer(extauthz.Config{
@@ -113,7 +118,9 @@ func newServer(p process, f *serveFlags, logger *slog.Logger) (*server, error) {
 	if s.envoy, err = listen(f.listen); err != nil {
 		return nil, err
 	}
-	if s.admin, err = f.admin.open(admin.Config{Registry: metrics.Registry, Status: s.status(f, build, started), Secrets: s.secrets(p.now, started)}, metrics, logger, p.now); err != nil {
+	if s.admin, err = f.admin.open(admin.Config{
+		Registry: metrics.Registry, Status: s.status(f, build, started), Secrets: s.secrets(p.now, started), Incidents: s.desk, Answered: metrics.Admin().Answered,
+	}, metrics, logger, p.now); err != nil {
 		s.envoy.Close()
 		return nil, err
 	}
@@ -205,6 +212,7 @@ func (s *server) runParts(ctx context.Context, stop func()) error {
 	parts.Go(func() { s.watcher.Run(outer) })
 	parts.Go(func() { s.lists.Run(outer) })
 	parts.Go(func() { s.store.run(outer, s.policies.engine.Uses) })
+	parts.Go(func() { s.desk.book.Run(outer) })
 	var adminFailure error
 	parts.Go(func() { adminFailure = s.admin.run(outer, stop) })
 	failure := s.checks.Serve(ctx, s.envoy)

@@ -78,6 +78,9 @@ func sorted(fs []Fault) Faults {
 	})
 }
 
+// Nearest is the name in names that s is probably a misspelling of; empty where none is near.
+func Nearest(s string, names []string) string { return nearest(s, names) }
+
 // nearest is the name in names that s is probably a misspelling of; "" where none is near.
 func nearest(s string, names []string) string {
 	best, bestDistance := "", 1+max(1, min(3, len(s)/3))

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -69,6 +70,10 @@ type EndpointInfo struct {
 	Headers []string
 	// ClientHeader is the header that the client's address is read from, in lower case; empty where it is the peer's.
 	ClientHeader string
+	// PausedUntil is when the pause of its policy ends; zero where there is none.
+	PausedUntil time.Time
+	// TrustedProxies are those that its clients' addresses are taken from.
+	TrustedProxies []netip.Prefix
 	// Reservation is how long the application's answer is awaited; 0: it is not (no confirm: outcome).
 	Reservation time.Duration
 }
@@ -87,7 +92,7 @@ func (s *Set) Endpoints() []EndpointInfo {
 	out := make([]EndpointInfo, 0, len(s.webhooks))
 	for _, w := range s.webhooks {
 		info := EndpointInfo{Name: w.name, Labels: w.labels, Scheme: w.schemeName, Token: w.scheme.IsToken(), Shadow: w.shadow, MaxBytes: w.maxBytes,
-			Hosts: slices.Clone(w.hosts), Paths: slices.Clone(w.paths), Headers: w.scheme.Headers(), ClientHeader: w.client.Header(), Reservation: w.replay.reservation}
+			PausedUntil: w.pausedUntil, TrustedProxies: w.client.TrustedProxies(), Hosts: slices.Clone(w.hosts), Paths: slices.Clone(w.paths), Headers: w.scheme.Headers(), ClientHeader: w.client.Header(), Reservation: w.replay.reservation}
 		for _, v := range w.versions {
 			info.Versions = append(info.Versions, VersionInfo{v.name, v.ref.Env, v.ref.File, v.key != nil, v.revoked, v.decoy, v.window.NotBefore, v.window.NotAfter})
 		}

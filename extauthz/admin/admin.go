@@ -32,6 +32,10 @@ type Config struct {
 	Status func() Status
 	// Secrets reports on every secret version. Nil: there is none.
 	Secrets func(context.Context, SecretsQuery) Secrets
+	// Incidents knows what the people on call hold up. Nil: there is no such thing here.
+	Incidents Incidents
+	// Answered is told the status of each answer. Nil: nobody is.
+	Answered func(status int)
 	// Pprof serves profiles at /debug/pprof.
 	Pprof bool
 	// Tokens are asked for, but at /healthz and /readyz. Nil: whoever reaches the listener is an operator.
@@ -103,8 +107,33 @@ func handler(c *Config, a *access) http.Handler {
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
 	(&api{config: c}).routes(mux)
-	return careful(a.guard(mux))
+	return careful(counted(a.guard(mux), c.Answered))
 }
+
+// counted tells of the status of each answer.
+func counted(next http.Handler, answered func(status int)) http.Handler {
+	if answered == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s := &statusWriter{w, http.StatusOK}
+		defer func() { answered(s.status) }()
+		next.ServeHTTP(s, r)
+	})
+}
+
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (s *statusWriter) WriteHeader(status int) {
+	s.status = status
+	s.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController reach what is below: a profile of the CPU asks for a longer deadline.
+func (s *statusWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
 // careful keeps answers out of caches, and browsers from guessing what they are.
 func careful(next http.Handler) http.Handler {

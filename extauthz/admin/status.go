@@ -43,6 +43,9 @@ func (a *api) routes(mux *http.ServeMux) {
 		return s, nil
 	}))
 	mux.HandleFunc("GET /api/v1/secrets", a.read(secretsParameters, a.secrets))
+	if a.config.Incidents != nil {
+		a.incidents(mux)
+	}
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, &Error{http.StatusNotFound, "not_found", fmt.Sprintf("there is no %.16s %.200q", r.Method, r.URL.Path), "docs/admin.md lists what there is"})
 	})

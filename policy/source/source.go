@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -80,6 +81,9 @@ func (r *Resolver) Header() string {
 	}
 	return ""
 }
+
+// TrustedProxies are those whose word is taken.
+func (r *Resolver) TrustedProxies() []netip.Prefix { return slices.Clone(r.config.TrustedProxies) }
 
 // Why an address is unknown, in words for an explanation. None holds what a client sent.
 var (

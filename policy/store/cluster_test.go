@@ -20,6 +20,7 @@ func TestRedisCluster(t *testing.T) {
 	url := "redis://" + nodes[0].Address() + "?cluster=true"
 	r := open(t, url, (*store.RedisConfig).GoByCallersClock)
 	storetest.Run(t, func(*testing.T) policy.Store { return r })
+	keepsIncidents(t, r)
 	for i, n := range nodes {
 		if n.Calls(t, "evalsha") == 0 {
 			t.Errorf("node %d has run nothing: the keys are not spread", i)

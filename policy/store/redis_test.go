@@ -288,6 +288,7 @@ func TestRedisUser(t *testing.T) {
 	if err := r.Probe(within(t, time.Second), "e"); err != nil {
 		t.Error(err)
 	}
+	keepsIncidents(t, r)
 	if err := r.NoteUses(within(t, time.Second), []policy.SecretUse{used("e", "1", time.Now())}); err != nil {
 		t.Error(err)
 	}
