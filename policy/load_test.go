@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -192,8 +193,9 @@ spec:
 		Versions: []policy.VersionInfo{{Name: "2026-10", Env: "SECRET", Available: true}, {Name: "1", Env: "OTHER", Available: true, Revoked: true}},
 		Hosts:    []string{"hooks.example.com"}, Paths: []string{"/webhooks/github"},
 		Headers: []string{"x-hub-signature-256", "x-github-delivery", "x-github-event"}, ClientHeader: "x-forwarded-for",
+		PausedUntil: time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC), TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.20.30.0/28")},
 	}}
-	if diff := cmp.Diff(want, set.Endpoints()); diff != "" {
+	if diff := cmp.Diff(want, set.Endpoints(), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("endpoints (-want +got):\n%s", diff)
 	}
 }
