@@ -13,7 +13,7 @@ const (
 	VersionInForce     VersionState = "in_force"
 	VersionNotYet      VersionState = "not_yet"     // before its notBefore
 	VersionExpired     VersionState = "expired"     // from its notAfter on
-	VersionRevoked     VersionState = "revoked"     // by the policy
+	VersionRevoked     VersionState = "revoked"     // by the policy, or by an incident
 	VersionDecoy       VersionState = "decoy"       // never handed out
 	VersionUnavailable VersionState = "unavailable" // its key cannot be read
 )
@@ -68,15 +68,19 @@ func (e *Engine) Rotation(o RotationOptions) []SecretStatus {
 	if o.Soon <= 0 {
 		o.Soon = DefaultSoon
 	}
-	f := e.force.Load()
+	f, held := e.force.Load(), e.incidents.Load()
 	all := make([]SecretStatus, 0, len(f.uses))
 	for _, w := range f.set.webhooks {
 		r := rotation{options: &o}
 		for i := range w.versions {
 			v := &w.versions[i]
 			u := f.uses[v.place]
+			state := v.state(o.Now)
+			if state == VersionInForce && held.Revoked(w.name, v.name) {
+				state = VersionRevoked
+			}
 			r.versions = append(r.versions, SecretStatus{
-				Endpoint: w.name, Version: v.name, Scheme: w.schemeName, State: v.state(o.Now),
+				Endpoint: w.name, Version: v.name, Scheme: w.schemeName, State: state,
 				NotBefore: v.window.NotBefore, NotAfter: v.window.NotAfter,
 				Matches: u.matches.Load(), LastUsed: later(u.lastUsed(), o.Elsewhere[VersionID{w.name, v.name}]),
 			})
