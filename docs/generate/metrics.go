@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hookauthz/hookauthz/extauthz"
+	"github.com/hookauthz/hookauthz/policy/incident"
 )
 
 const metricsHead = `# Metrics
@@ -73,6 +74,8 @@ var metricUses = map[string]metricUse{
 	"certificate_fetches_total":                           {"counter", "Can certificates be had that deliveries name?"},
 	"trace_spans_total":                                   {"counter", "Do traces arrive? Only with traces."},
 	"ready":                                               {"gauge", "Which server gets no deliveries?"},
+	"incidents":                                           {"gauge", "Is anything paused, revoked or blocked by the people on call? On every server the same."},
+	"admin_requests_total":                                {"counter", "Does somebody try tokens, or ask from elsewhere? `result` is ok, refused, invalid or failed."},
 	"build_info":                                          {"gauge", "Which versions run?"},
 }
 
@@ -92,6 +95,8 @@ func describedMetrics() (map[string]described, error) {
 	m.Spans()
 	m.WatchStore(func() []extauthz.StoreStats { return nil })
 	m.WatchReady(func() bool { return true })
+	m.WatchIncidents(func() []incident.Incident { return nil })
+	m.Admin()
 	m.WatchReplicas(func() int { return 1 })
 	ch := make(chan *prometheus.Desc)
 	go func() {
