@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -107,7 +108,7 @@ func terminal(s string) string {
 }
 
 const (
-	// maxDump is the largest answer of an admin interface that is read.
+	// maxDump is the largest configuration that is read.
 	maxDump = 256 << 20
 	// dumpPatience is how long an admin interface may take.
 	dumpPatience = 10 * time.Second
@@ -116,12 +117,32 @@ const (
 // readEnvoy reads a file, standard input or what an admin interface answers.
 func readEnvoy(ctx context.Context, stdin io.Reader, name string) ([]byte, error) {
 	if name == "-" {
-		return readAll(stdin)
+		return readDump(stdin, "standard input")
 	}
 	if strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://") {
 		return fetchDump(ctx, name)
 	}
-	return readFile(name)
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readDump(f, name)
+}
+
+func readDump(r io.Reader, name string) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(r, maxDump+1))
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = errSlow(name)
+	}
+	if err == nil && len(text) > maxDump {
+		err = fmt.Errorf("%s has more than 256MiB", name)
+	}
+	return text, err
+}
+
+func errSlow(name string) error {
+	return fmt.Errorf("%s does not answer within %v", name, dumpPatience)
 }
 
 func fetchDump(ctx context.Context, address string) ([]byte, error) {
@@ -144,7 +165,7 @@ func fetchDump(ctx context.Context, address string) ([]byte, error) {
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
-			return nil, fmt.Errorf("%s does not answer within %v", address, dumpPatience)
+			return nil, errSlow(address)
 		}
 		return nil, err
 	}
@@ -152,9 +173,5 @@ func fetchDump(ctx context.Context, address string) ([]byte, error) {
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("%s answers %s", address, response.Status)
 	}
-	text, err := io.ReadAll(io.LimitReader(response.Body, maxDump+1))
-	if err == nil && len(text) > maxDump {
-		err = fmt.Errorf("%s answers more than 256MiB", address)
-	}
-	return text, err
+	return readDump(response.Body, address)
 }

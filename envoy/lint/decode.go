@@ -194,7 +194,10 @@ func (d *decoder) message(at spot, m protoreflect.Message, depth int) {
 	name := m.Descriptor().FullName()
 	if name.Parent() == "google.protobuf" {
 		switch name.Name() {
-		case "Struct", "Value", "ListValue", "Timestamp", "FieldMask", "Empty":
+		case "Struct", "Value", "ListValue":
+			d.count(n, depth) // the runtime's keys are read from the tree
+			return
+		case "Timestamp", "FieldMask", "Empty":
 			return // nothing that is judged is of these types
 		}
 		value := m.Descriptor().Fields().ByName("value")
@@ -210,6 +213,19 @@ func (d *decoder) message(at spot, m protoreflect.Message, depth int) {
 	d.fields(at, n, m, depth)
 }
 
+// count visits a tree that is not decoded.
+func (d *decoder) count(n *yaml.Node, depth int) {
+	if n = resolve(n); n == nil || !d.visit(depth) {
+		return
+	}
+	for _, inner := range n.Content {
+		d.count(inner, depth+1)
+	}
+}
+
+// ignoredTag marks keys that Envoy skips: anchors stand there.
+const ignoredTag = "!ignore"
+
 // typeKey is the key that names the type of an Any.
 const typeKey = "@type"
 
@@ -218,7 +234,7 @@ func (d *decoder) fields(at spot, n *yaml.Node, m protoreflect.Message, depth in
 	seen := make(map[protoreflect.Name]bool)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		if key.Value == typeKey || key.Tag == "!ignore" { // Envoy skips such keys: anchors stand there
+		if key.Value == typeKey || key.Tag == ignoredTag {
 			continue
 		}
 		fd := fields.ByTextName(key.Value)

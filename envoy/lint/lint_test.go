@@ -64,10 +64,19 @@ func TestNoConfiguration(t *testing.T) {
 		{"words", "hello", "it is not a map"},
 		{"list", "[1, 2]", "it is not a map"},
 		{"null", "null", "it is not a map"},
-		{"policy", "apiVersion: hookauthz.io/v1alpha1\nkind: WebhookPolicy", "none of its keys"},
-		{"empty map", "{}", "none of its keys"},
+		{"policy", "apiVersion: hookauthz.io/v1alpha1\nkind: WebhookPolicy", "its keys are neither"},
+		{"empty map", "{}", "its keys are neither"},
 		{"empty dump", `{"configs": []}`, "no part of a config_dump"},
 		{"other dump", `{"configs": [{"@type": "type.googleapis.com/acme.Dump"}]}`, "no part of a config_dump"},
+		{"page of a web server", "<!DOCTYPE html>\n<html><head><title>Sign in</title></head>\n<body>\n<p>a: b</p></body></html>", "it is a page of HTML"},
+		{"other admin page: clusters", `{"cluster_statuses": [{"name": "app"}]}`, "its keys are neither"},
+		{"other admin page: server_info", `{"version": "x/1.40.0/Clean/RELEASE/BoringSSL", "state": "LIVE", "hot_restart_version": "11.104", "command_line_options": {}, "node": {"id": "a"}, "uptime_current_epoch": "1s"}`, "its keys are neither"},
+		{"other admin page: stats", "cluster.app.upstream_rq_total: 0\nserver.live: 1\n", "its keys are neither"},
+		{"other admin page: help", "admin commands are:\n  /: Admin home page\n  /certs: print certs on machine\n", ""},
+		{"listeners as text", "hooks::127.0.0.1:8443\n", "it is not a map"},
+		{"truncated dump", `{"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.BootstrapConfigDump", "bootstrap": {"node": {`, "neither YAML nor JSON"},
+		{"binary", "\x00\x01\x02\xff", "neither YAML nor JSON"},
+		{"aliases in the runtime", runtimeBomb(), "too large"},
 		{"broken YAML", "a: [", "neither YAML nor JSON"},
 		{"broken JSON", `{"admin": `, "neither YAML nor JSON"},
 		{"two documents", "admin: {}\n---\nadmin: {}", "several documents"},
@@ -92,6 +101,19 @@ func bomb() string {
 	repeat := func(s string, n int) string { return strings.TrimSuffix(strings.Repeat(s+", ", n), ", ") }
 	return "admin:\n  allow_paths: &p [" + repeat("{exact: a}", 3000) + "]\n" +
 		"static_resources:\n  listeners: [" + repeat("{stats_matcher: {inclusion_list: {patterns: *p}}}", 3000) + "]\n"
+}
+
+// runtimeBomb is as large, where values have no types.
+func runtimeBomb() string {
+	b := "layered_runtime:\n  layers:\n  - name: a\n    static_layer:\n      k0: &k0 {a: 1}\n"
+	for i := range 9 {
+		b += fmt.Sprintf("      k%d: &k%d {", i+1, i+1)
+		for j := range 10 {
+			b += fmt.Sprintf("n%d: *k%d, ", j, i)
+		}
+		b += "}\n"
+	}
+	return b
 }
 
 // The release stands in a dump only.

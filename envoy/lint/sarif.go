@@ -1,5 +1,11 @@
 package lint
 
+import (
+	"net/url"
+	"path/filepath"
+	"strings"
+)
+
 // SARIF is a report in the Static Analysis Results Interchange Format 2.1.0, for code scanning.
 type SARIF struct {
 	Schema  string     `json:"$schema"`
@@ -69,6 +75,14 @@ type sarifLogical struct {
 	Name string `json:"fullyQualifiedName"`
 }
 
+// artifactURI is the name of a file as a URI; that of an answer is one already.
+func artifactURI(name string) string {
+	if strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://") {
+		return name
+	}
+	return (&url.URL{Path: filepath.ToSlash(name)}).String()
+}
+
 // SARIF is the report for code scanning, with every rule. version is that of the program.
 func (r *Report) SARIF(version string) SARIF {
 	run := sarifRun{Tool: sarifTool{sarifDriver{Name: "hookauthz", Version: version, Rules: []sarifRule{}}}, Results: []sarifResult{}}
@@ -78,7 +92,7 @@ func (r *Report) SARIF(version string) SARIF {
 		run.Tool.Driver.Rules = append(run.Tool.Driver.Rules, sarifRule{rule.ID, rule.Name, sarifText{rule.Why}, sarifText{rule.Fix}, sarifDefault{rule.Severity}})
 	}
 	for _, f := range r.Findings {
-		at := sarifLocation{Physical: sarifPhysical{Artifact: sarifArtifact{f.Place.File}}}
+		at := sarifLocation{Physical: sarifPhysical{Artifact: sarifArtifact{artifactURI(f.Place.File)}}}
 		if f.Place.Line > 0 {
 			at.Physical.Region = &sarifRegion{f.Place.Line, max(f.Place.Column, 1)}
 		}

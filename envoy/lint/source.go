@@ -56,8 +56,8 @@ func (l *linter) read(root *yaml.Node) error {
 		l.source.dump = true
 		return l.readDump(root)
 	}
-	if !l.resembles(whole, new(bootstrapv3.Bootstrap)) {
-		return errors.New("none of its keys is one of a bootstrap (static_resources, dynamic_resources, admin, ...) or of a config_dump (configs)")
+	if !resembles(root, new(bootstrapv3.Bootstrap)) {
+		return errors.New("its keys are neither those of a bootstrap (static_resources, dynamic_resources, admin, ...) nor of a config_dump (configs)")
 	}
 	if err := l.open(root, l.bootstrap, ""); err != nil {
 		return err
@@ -66,15 +66,20 @@ func (l *linter) read(root *yaml.Node) error {
 	return nil
 }
 
-// resembles says whether a map has a field of a message.
-func (l *linter) resembles(at spot, m proto.Message) bool {
+// resembles says whether most keys of a map are fields of a message. Other pages of the admin interface have one at most.
+func resembles(n *yaml.Node, m proto.Message) bool {
 	fields := m.ProtoReflect().Descriptor().Fields()
-	for i := range fields.Len() {
-		if _, ok := at.field(fields.Get(i).Name()); ok {
-			return true
+	known, unknown := 0, 0
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		switch key := n.Content[i]; {
+		case key.Tag == ignoredTag:
+		case fields.ByTextName(key.Value) != nil || fields.ByJSONName(key.Value) != nil:
+			known++
+		default:
+			unknown++
 		}
 	}
-	return false
+	return known > 0 && known >= unknown
 }
 
 // static takes what the bootstrap holds itself.

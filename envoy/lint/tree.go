@@ -18,6 +18,9 @@ func parse(text []byte) (*yaml.Node, error) {
 	if trimmed := bytes.TrimLeft(text, " \t\r\n"); len(trimmed) > 0 && trimmed[0] == '{' && json.Valid(text) {
 		return parseJSON(text)
 	}
+	if begin := bytes.ToLower(bytes.TrimSpace(text[:min(len(text), 256)])); bytes.HasPrefix(begin, []byte("<!doctype")) || bytes.HasPrefix(begin, []byte("<html")) {
+		return nil, errors.New("it is a page of HTML")
+	}
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	var document, second yaml.Node
 	if err := d.Decode(&document); err != nil {

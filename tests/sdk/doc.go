@@ -1,2 +1,2 @@
-// Package sdk checks hookauthz against what senders publish to sign and verify their deliveries.
+// Package sdk checks hookauthz against what others publish: what senders sign and verify their deliveries with, and the schema of SARIF.
 package sdk
