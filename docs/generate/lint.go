@@ -26,6 +26,31 @@ webhooks reach which no Check guards, or something that an attacker can forge; a
 comes with its place (` + "`file:line:column`" + ` and the path), the reason and the fix. A clean configuration prints one line. The exit code is 1
 where there is an error, and 2 for what is no Envoy configuration or an address that does not answer.
 
+` + "`-o json`" + ` prints one object. Its fields stay; others may come.
+
+` + "```json" + `
+{
+  "source": "envoy.yaml",
+  "dump": false,
+  "listeners": 1,
+  "guarded": 7,
+  "findings": [
+    {
+      "rule": "HA005",
+      "name": "fail-open",
+      "severity": "error",
+      "place": {"file": "envoy.yaml", "line": 114, "column": 15, "path": "static_resources.listeners[0]...failure_mode_allow"},
+      "what": "failure_mode_allow is true",
+      "why": "Every delivery passes unchecked while the authorizer is down, slow or sent too much, which an attacker can bring about.",
+      "fix": "failure_mode_allow: false"
+    }
+  ]
+}
+` + "```" + `
+
+` + "`guarded`" + ` counts routes that a Check guards, ` + "`dump`" + ` says that the source is a config_dump, and ` + "`line`" + ` and ` + "`column`" + ` begin at 1; they are 0 where a
+finding is about what is not there at all. Findings are in the order of their places. ` + "`-o sarif`" + ` holds to the schema of SARIF 2.1.0.
+
 Which ext_authz filters are hookauthz's: those that call what a filter with the context extension ` + "`hookauthz.endpoint`" + ` on some route
 calls; where no route has it, all of them. What their routes reach is what must be guarded. Filters, routes and listeners that have
 nothing to do with it are not judged: a site or an API beside the hooks, with other applications behind it, gives no finding.
