@@ -51,6 +51,9 @@ func (l *linter) judgeManager(c *chain) {
 	if h.GetHttp3ProtocolOptions().GetAllowExtendedConnect() {
 		l.report(ruleConnect, l.at(h, "http3_protocol_options", "allow_extended_connect"), "HTTP/3 CONNECT is allowed")
 	}
+	if h.GetProxy_100Continue() {
+		l.report(ruleContinue, l.at(h, "proxy_100_continue"), "Envoy does not answer Expect: 100-continue itself")
+	}
 	l.judgeTimeouts(h)
 	for _, m := range h.GetLocalReplyConfig().GetMappers() {
 		if code := m.GetStatusCode(); code != nil && mayBeOurs(m.GetFilter()) {

@@ -2,6 +2,7 @@ package lint
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -439,9 +440,17 @@ func (l *linter) recognize() {
 			}
 		}
 	}
+	known := make(map[string]bool) // what they call, by whatever name
 	for _, c := range l.chains {
 		for _, z := range c.authz {
-			z.ours = targets[target(z.config)] || len(targets) == 0 || z.elsewhere
+			if targets[target(z.config)] {
+				maps.Copy(known, l.upstreams(z.config.GetGrpcService().GetEnvoyGrpc().GetClusterName()))
+			}
+		}
+	}
+	for _, c := range l.chains {
+		for _, z := range c.authz {
+			z.ours = targets[target(z.config)] || len(targets) == 0 || z.elsewhere || overlap(known, l.upstreams(z.config.GetGrpcService().GetEnvoyGrpc().GetClusterName()))
 		}
 	}
 }

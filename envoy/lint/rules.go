@@ -107,6 +107,7 @@ const (
 	ruleChargedStats   = "HA095"
 	ruleAuthority      = "HA096"
 	ruleDeadPeer       = "HA097"
+	ruleContinue       = "HA098"
 
 	// What needs the policies.
 	ruleUnknownEndpoint = "HA100"
@@ -215,6 +216,7 @@ var table = []Rule{
 	{ruleChargedStats, "charged-stats", Warning, "A flood of bad signatures looks like a failing application, to alerts and outlier detection alike.", "charge_cluster_response_stats: false"},
 	{ruleAuthority, "authority", Warning, "gRPC servers refuse an authority that holds a `|`.", "envoy_grpc: {authority: hookauthz}"},
 	{ruleDeadPeer, "dead-peer", Warning, "A connection that has died is noticed only by Checks that time out.", "`http2_protocol_options: {connection_keepalive: {interval: 30s, timeout: 5s}}`, and a grpc_health_check"},
+	{ruleContinue, "expect-continue", Warning, "A sender that waits for a 100 waits for the application's, which hears of it only after the Check, which waits for the body.", "proxy_100_continue: false"},
 
 	{ruleUnknownEndpoint, "unknown-endpoint", Warning, "Every delivery to this route is refused as no_policy.", "`context_extensions: {hookauthz.endpoint: NAME}`, where NAME is the metadata.name of a policy"},
 	{ruleNoPolicy, "no-policy", Warning, "No policy is for the host and path of this route, so every delivery to it is refused.", "name a policy by context_extensions, or give a policy a match for it"},
