@@ -173,6 +173,7 @@ func runEnvoy(t *testing.T, config []byte, certs string) string {
 	// Nobody listens where the clusters lead; the ports tell them apart.
 	ports := make(map[string]string)
 	return startEnvoy(t, onLoopback(t, config, func(was string) string {
+		was = was[strings.LastIndexByte(was, ':'):]
 		if ports[was] == "" {
 			ports[was] = fmt.Sprintf("127.0.0.1:%d", len(ports)+1)
 		}
