@@ -17,7 +17,7 @@ func TestLintOfAddresses(t *testing.T) {
 		want               string
 	}{
 		{"a page to sign in", "", "<!doctype html>\n<html><body>Sign in</body></html>", 200, "it is a page of HTML"},
-		{"another page of the admin interface", "/clusters?format=json", `{"cluster_statuses": []}`, 200, "its keys are neither"},
+		{"another page of the admin interface", "/clusters?format=json", `{"cluster_statuses": []}`, 200, "none of its keys"},
 		{"no page", "/config-dump", "no such page\n", 404, "answers 404 Not Found"},
 		{"nothing", "", "", 200, "it is empty"},
 		{"a dump that was cut", "", `{"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.BootstrapConfigDump", "boot`, 200, "it is neither YAML nor JSON"},

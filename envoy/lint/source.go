@@ -56,8 +56,8 @@ func (l *linter) read(root *yaml.Node) error {
 		l.source.dump = true
 		return l.readDump(root)
 	}
-	if !resembles(root, new(bootstrapv3.Bootstrap)) {
-		return errors.New("its keys are neither those of a bootstrap (static_resources, dynamic_resources, admin, ...) nor of a config_dump (configs)")
+	if err := resembles(root, new(bootstrapv3.Bootstrap)); err != nil {
+		return err
 	}
 	if err := l.open(root, l.bootstrap, ""); err != nil {
 		return err
@@ -66,8 +66,8 @@ func (l *linter) read(root *yaml.Node) error {
 	return nil
 }
 
-// resembles says whether most keys of a map are fields of a message. Other pages of the admin interface have one at most.
-func resembles(n *yaml.Node, m proto.Message) bool {
+// resembles has no complaint where most keys of a map are fields of a message. Other pages of the admin interface have one at most.
+func resembles(n *yaml.Node, m proto.Message) error {
 	fields := m.ProtoReflect().Descriptor().Fields()
 	known, unknown := 0, 0
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -79,7 +79,13 @@ func resembles(n *yaml.Node, m proto.Message) bool {
 			unknown++
 		}
 	}
-	return known > 0 && known >= unknown
+	switch {
+	case known == 0:
+		return errors.New("none of its keys is one of a bootstrap (static_resources, dynamic_resources, admin, ...) or of a config_dump (configs)")
+	case known < unknown:
+		return errors.New("most of its keys are none of a bootstrap (static_resources, dynamic_resources, admin, ...)")
+	}
+	return nil
 }
 
 // static takes what the bootstrap holds itself.
