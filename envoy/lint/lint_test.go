@@ -155,6 +155,17 @@ func TestDeliveredConfiguration(t *testing.T) {
 	}
 }
 
+// A dump of ?resource= has its listeners one by one.
+func TestListenersOneByOne(t *testing.T) {
+	const listener = `{"@type": "type.googleapis.com/envoy.config.listener.v3.Listener", "name": "a"}`
+	text := `{"configs": [
+		{"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump.DynamicListener", "active_state": {"listener": ` + listener + `}},
+		{"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump.StaticListener", "listener": ` + listener + `}]}`
+	if r := run(t, lint.Config{Name: "dump.json", Text: []byte(text)}); r.Listeners != 2 || !r.Dump {
+		t.Errorf("got %d listeners, dump: %t; want 2 of a dump", r.Listeners, r.Dump)
+	}
+}
+
 // A report for code scanning names a rule of its list for every result, and a place within the file.
 func TestSARIF(t *testing.T) {
 	all, config := mutations(t), read(t, example)
