@@ -54,7 +54,7 @@ func (s *loneStream) SetTrailer(grpcmetadata.MD)          {}
 func (s *loneStream) RecvMsg(any) error                   { return io.EOF }
 
 func (s *loneStream) SendMsg(m any) error {
-	e := m.(encoded)
+	e := m.(*encoded)
 	s.reply = append(s.reply[:0], mem.NewBuffer(e.bytes, e.pool))
 	s.reply.Free()
 	return nil

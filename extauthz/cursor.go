@@ -68,6 +68,11 @@ func (c *cursor) tag(end int) (protowire.Number, protowire.Type, error) {
 
 // varint reads a number before end, which the library bounds to ten bytes and 64 bits.
 func (c *cursor) varint(end int) (uint64, error) {
+	if c.at < end && c.head[0] < 0x80 {
+		v := uint64(c.head[0])
+		c.skip(c.at + 1)
+		return v, nil
+	}
 	var v uint64
 	for shift := uint(0); c.at < end && shift < 70; shift += 7 {
 		b := c.head[0]
@@ -140,6 +145,10 @@ func (c *cursor) skipGroup(group protowire.Number, end int) error {
 
 // skip goes on to a place that is not beyond the end of the message.
 func (c *cursor) skip(to int) {
+	if n := to - c.at; n < len(c.head) {
+		c.head, c.at = c.head[n:], to
+		return
+	}
 	for c.at < to {
 		n := min(to-c.at, len(c.head))
 		c.head = c.head[n:]

@@ -118,6 +118,13 @@ func (d *decoder) decode(segments [][]byte, r *policy.Request) error {
 // fields calls read for every field of a message, with the value of those that are bytes, text or messages.
 func fields(data []byte, read func(n protowire.Number, value []byte) error) error {
 	for len(data) > 0 {
+		if number, value, rest, ok := short(data); ok {
+			data = rest
+			if err := read(number, value); err != nil {
+				return err
+			}
+			continue
+		}
 		number, kind, n := protowire.ConsumeTag(data)
 		if n < 0 {
 			return errWire
@@ -140,6 +147,15 @@ func fields(data []byte, read func(n protowire.Number, value []byte) error) erro
 		}
 	}
 	return nil
+}
+
+// short takes the first field where it is a text, as nearly all are, with a number below 16 and less than 128 bytes.
+func short(data []byte) (number protowire.Number, value, rest []byte, ok bool) {
+	if len(data) < 2 || data[0] >= 0x80 || data[0]&7 != byte(protowire.BytesType) || data[0]>>3 == 0 || data[1] >= 0x80 || int(data[1]) > len(data)-2 {
+		return 0, nil, nil, false
+	}
+	end := 2 + int(data[1])
+	return protowire.Number(data[0] >> 3), data[2:end:end], data[end:], true
 }
 
 // view is text in bytes that the cursor has copied: nobody writes to them, and the garbage collector keeps them for as long as the view lives.

@@ -35,6 +35,7 @@ var (
 
 // received is a message in the segments in which it came. They go back to grpc-go by free: no view of them may outlive that.
 type received struct {
+	prefix   [prefixBytes]byte
 	parts    mem.BufferSlice
 	segments [][]byte
 }
@@ -56,8 +57,8 @@ func (s *Server) receive(ctx context.Context, taken *int64, into *received) erro
 	if !ok {
 		return errors.New("the gRPC stream cannot be read")
 	}
-	var prefix [prefixBytes]byte
-	if err := stream.ReadMessageHeader(prefix[:]); err != nil {
+	prefix := into.prefix[:]
+	if err := stream.ReadMessageHeader(prefix); err != nil {
 		return err
 	}
 	if prefix[0] != 0 {
@@ -98,7 +99,7 @@ type encoded struct {
 func newCodec() codec { return codec{encoding.GetCodecV2(proto.Name)} }
 
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
-	if m, ok := v.(encoded); ok {
+	if m, ok := v.(*encoded); ok {
 		return mem.BufferSlice{mem.NewBuffer(m.bytes, m.pool)}, nil
 	}
 	return c.CodecV2.Marshal(v)

@@ -320,7 +320,7 @@ type state struct {
 	decoder  decoder
 	message  received
 	taken    int64 // bytes of the budget
-	reply    *[]byte
+	reply    encoded
 }
 
 func (c *state) reset() {
@@ -355,14 +355,15 @@ func (s *Server) check(stream grpc.ServerStream) error {
 	c.decision = policy.Denied(policy.InternalError)
 	s.guard(func() { c.decision = s.decide(ctx, c) })
 
-	c.reply = s.config.pool.Get(replyBytes)
-	if !s.guard(func() { *c.reply = respond((*c.reply)[:0], &c.decision, &c.request) }) {
+	c.reply = encoded{s.config.pool.Get(replyBytes), s.config.pool}
+	reply := c.reply.bytes
+	if !s.guard(func() { *reply = respond((*reply)[:0], &c.decision, &c.request) }) {
 		c.decision = instead(&c.decision, policy.InternalError)
-		*c.reply = respond((*c.reply)[:0], &c.decision, &policy.Request{})
+		*reply = respond((*reply)[:0], &c.decision, &policy.Request{})
 	}
 	// The reply goes last: its end, which grpc-go writes once this returns, then leaves with it.
 	s.guard(func() { s.report(ctx, span, &c.decision, &c.request, begin) })
-	return stream.SendMsg(encoded{c.reply, s.config.pool})
+	return stream.SendMsg(&c.reply)
 }
 
 // replyBytes is what a reply takes as a rule.

@@ -5,9 +5,9 @@ import (
 	"io"
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 )
 
 // Handler is the handler of log/slog for JSON or text, which gives the same lines. Those of plain texts, numbers and truth values, as the
@@ -115,10 +115,18 @@ func (l *line) key(name string) {
 	l.bytes = append(l.bytes, ':')
 }
 
+// plain are the characters that JSON holds as they are. Of them text quotes the space and '='.
+var plain = func() (plain [256]bool) {
+	for c := ' '; c <= '~'; c++ {
+		plain[c] = c != '"' && c != '\\'
+	}
+	return plain
+}()
+
 // text appends a text that both formats write as it is.
 func (l *line) text(s string) {
 	for i := range len(s) {
-		if c := s[i]; c < ' ' || c >= utf8.RuneSelf-1 || c == '"' || (l.json && c == '\\') || (!l.json && (c == ' ' || c == '=')) {
+		if !plain[s[i]] {
 			l.odd = true
 			return
 		}
@@ -129,7 +137,7 @@ func (l *line) text(s string) {
 		l.bytes = append(l.bytes, '"')
 		return
 	}
-	l.odd = l.odd || s == ""
+	l.odd = l.odd || s == "" || strings.ContainsAny(s, " =")
 	l.bytes = append(l.bytes, s...)
 }
 

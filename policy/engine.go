@@ -156,7 +156,9 @@ func (c *check) decide() Decision {
 	w, reason := set.find(c.request)
 	if w != nil {
 		c.webhook, c.d.Endpoint, c.d.Scheme, c.d.LogShare = w, w.name, w.schemeName, w.logShare
-		c.note("policy %q decides", w.name)
+		if c.explaining {
+			c.note("policy %q decides", w.name)
+		}
 	}
 	if c.refused("policy", reason) ||
 		c.refused("paused", c.paused()) ||

@@ -276,8 +276,9 @@ func (h *Handshake) Forbids(v *Verification) bool {
 		if size > maxHandshakeBody && slices.ContainsFunc(t, func(p part) bool { return p.kind == bodyPart && p.filter == noFilter }) {
 			continue // far longer than any text of a handshake
 		}
-		text, ok := v.render(nil, t)
-		if ok && h.pattern.Match(bytes.TrimRight(text, "\n")) {
+		var ok bool
+		v.scratch2, ok = v.render(v.scratch2[:0], t)
+		if ok && h.pattern.Match(bytes.TrimRight(v.scratch2, "\n")) {
 			return true
 		}
 	}
