@@ -214,6 +214,7 @@ func (s *Server) options() []grpc.ServerOption {
 		grpc.InTapHandle(s.tap),
 		grpc.ForceServerCodecV2(newCodec()),
 		experimental.BufferPool(s.config.pool),
+		grpc.ReadBufferSize(64 << 10), // four frames of a large body at once
 		// Workers keep their grown stacks: a new goroutine for each check spends a tenth of its time on growing one. Those that wait for a
 		// shared store are under way too.
 		grpc.NumStreamWorkers(uint32(max(64, 4*runtime.GOMAXPROCS(0)))),
