@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hookauthz/hookauthz/policy/rate"
@@ -294,14 +295,21 @@ func (d *decoder) failures(n *node, f *failuresSpec) {
 
 // fieldNames lists the keys of a type in the order of its fields.
 func fieldNames(t reflect.Type) []string {
+	if names, ok := knownFields.Load(t); ok {
+		return names.([]string)
+	}
 	var names []string
 	for i := range t.NumField() {
 		if name := t.Field(i).Tag.Get("yaml"); name != "" && name != "-" {
 			names = append(names, name)
 		}
 	}
+	knownFields.Store(t, names)
 	return names
 }
+
+// knownFields holds what fieldNames found, by type.
+var knownFields sync.Map
 
 func fieldIndex(t reflect.Type, name string) []int {
 	for i := range t.NumField() {

@@ -71,13 +71,21 @@ func bits(secret []byte) float64 {
 
 // word is the length of the word that b begins with, 0 where it begins with none.
 func word(b []byte) int {
-	for _, w := range words {
+	for _, w := range wordsBy[b[0]] {
 		if bytes.HasPrefix(b, []byte(w)) {
 			return len(w)
 		}
 	}
 	return 0
 }
+
+// wordsBy are the words by their first letter: thousands of policies are loaded at once.
+var wordsBy = func() (by [256][]string) {
+	for _, w := range words {
+		by[w[0]] = append(by[w[0]], w)
+	}
+	return by
+}()
 
 // repeated is how many bytes at i stand so before i, from four on.
 func repeated(b []byte, i int) (most int) {
