@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,7 @@ type load struct {
 	elapsed   time.Duration   // the period, or until the first call ended as wanted
 	latencies []time.Duration // of those that ended as wanted, sorted
 	cpu       []time.Duration // of each process within the period
+	own       time.Duration   // of this process within the period
 }
 
 // drive has all callers call again and again, and measures a period in the middle: after a time in which connections, caches and queues have
@@ -40,66 +42,85 @@ type load struct {
 func drive(ctx context.Context, callers []caller, before, period time.Duration, processes ...*process) (load, error) {
 	ctx, cancel := context.WithTimeout(ctx, before+4*period+30*time.Second)
 	defer cancel()
-	var (
-		total     atomic.Int64
-		counted   [outcomes]atomic.Int64
-		measuring atomic.Bool
-		ended     atomic.Bool
-		failure   = make(chan error, len(callers))
-		latencies = make([][]time.Duration, len(callers))
-		running   sync.WaitGroup
-	)
+	r := calls{failure: make(chan error, len(callers)), latencies: make([][]time.Duration, len(callers))}
+	var running sync.WaitGroup
 	for i, call := range callers {
-		running.Go(func() {
-			for !ended.Load() {
-				begin := time.Now()
-				o, err := call(ctx)
-				if err != nil {
-					failure <- err
-					return
-				}
-				total.Add(1)
-				if measuring.Load() {
-					counted[o].Add(1)
-					if o == asWanted {
-						latencies[i] = append(latencies[i], time.Since(begin))
-					}
-				}
-			}
-		})
+		running.Go(func() { r.repeat(ctx, i, call) })
 	}
-	var l load
-	err := pause(ctx, before, failure)
-	first, e := cpuTimes(processes)
-	begin := time.Now()
-	measuring.Store(true)
-	for err == nil && e == nil && (time.Since(begin) < period || counted[asWanted].Load() == 0) {
-		err = pause(ctx, max(period-time.Since(begin), time.Millisecond), failure)
-	}
-	measuring.Store(false)
-	l.elapsed = time.Since(begin)
-	last, e2 := cpuTimes(processes)
-	ended.Store(true)
+	l, err := r.measure(ctx, before, period, processes)
+	r.ended.Store(true)
 	running.Wait()
 	select {
-	case late := <-failure:
+	case late := <-r.failure:
 		err = late
 	default:
 	}
-	for _, e := range []error{err, e, e2} {
-		if e != nil {
-			return load{}, e
+	if err != nil {
+		return load{}, err
+	}
+	for o := range r.counted {
+		l.calls[o] = r.counted[o].Load()
+	}
+	l.total, l.latencies = r.total.Load(), slices.Concat(r.latencies...)
+	slices.Sort(l.latencies)
+	return l, nil
+}
+
+// calls is what callers of one drive share.
+type calls struct {
+	measuring, ended atomic.Bool
+	total            atomic.Int64
+	counted          [outcomes]atomic.Int64
+	latencies        [][]time.Duration // of each caller
+	failure          chan error        // with room for all callers
+}
+
+// repeat is one caller at work.
+func (r *calls) repeat(ctx context.Context, number int, call caller) {
+	for !r.ended.Load() {
+		begin := time.Now()
+		o, err := call(ctx)
+		if err != nil {
+			r.failure <- err
+			return
+		}
+		r.total.Add(1)
+		if !r.measuring.Load() {
+			continue
+		}
+		r.counted[o].Add(1)
+		if o == asWanted {
+			r.latencies[number] = append(r.latencies[number], time.Since(begin))
 		}
 	}
-	for o := range counted {
-		l.calls[o] = counted[o].Load()
+}
+
+// measure lets a period pass, and more where nothing has ended as wanted by then.
+func (r *calls) measure(ctx context.Context, before, period time.Duration, processes []*process) (load, error) {
+	if err := pause(ctx, before, r.failure); err != nil {
+		return load{}, err
 	}
-	l.total, l.latencies = total.Load(), slices.Concat(latencies...)
-	slices.Sort(l.latencies)
-	for i := range first {
-		l.cpu = append(l.cpu, last[i]-first[i])
+	first, err := cpuTimes(processes)
+	if err != nil {
+		return load{}, err
 	}
-	return l, nil
+	begin := time.Now()
+	r.measuring.Store(true)
+	for time.Since(begin) < period || r.counted[asWanted].Load() == 0 {
+		if err := pause(ctx, max(period-time.Since(begin), time.Millisecond), r.failure); err != nil {
+			return load{}, err
+		}
+	}
+	r.measuring.Store(false)
+	l := load{elapsed: time.Since(begin)}
+	last, err := cpuTimes(processes)
+	for i := range last {
+		last[i] -= first[i]
+	}
+	if err == nil {
+		l.cpu, l.own = last[:len(processes)], last[len(processes)]
+	}
+	return l, err
 }
 
 // pause waits for a time, or for what ends it early.
@@ -116,6 +137,7 @@ func pause(ctx context.Context, d time.Duration, failure <-chan error) error {
 	}
 }
 
+// cpuTimes are those of some processes, and of this one behind them.
 func cpuTimes(processes []*process) ([]time.Duration, error) {
 	var times []time.Duration
 	for _, p := range processes {
@@ -125,7 +147,8 @@ func cpuTimes(processes []*process) ([]time.Duration, error) {
 		}
 		times = append(times, t)
 	}
-	return times, nil
+	own, err := cpuTime(os.Getpid())
+	return append(times, own), err
 }
 
 const checkMethod = authv3.Authorization_Check_FullMethodName

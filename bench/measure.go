@@ -62,6 +62,7 @@ func (b *bench) watched(ctx context.Context, s *server, callers []caller, before
 	}
 	return sample{
 		cpu:         l.cpu[0] / time.Duration(l.all()),
+		own:         l.own / time.Duration(l.all()),
 		rate:        l.rate(),
 		allocations: grown("go_memstats_mallocs_total") / float64(l.total),
 		peak:        peak,

@@ -51,6 +51,7 @@ const (
 type sample struct {
 	cpu         time.Duration // of the process that the row is about, for each call
 	authz       time.Duration // through Envoy: CPU time of the authorizer for each call
+	own         time.Duration // CPU time of this process for each call
 	rate        float64       // calls a second that ended as wanted
 	allocations float64       // for each call
 	peak        int64         // resident memory at the most, in bytes

@@ -29,6 +29,10 @@ where the machine's speed drifts. Absolute times are those of this machine.`)
 	b.overloadTable(&p, rows)
 	b.sizesTable(&p, rows, s)
 	p.text(strings.TrimSpace(method))
+	if r := find(rows, checksTable, noopRow, small); r != nil {
+		own := medianOf(r, func(s *sample) float64 { return float64(s.own.Nanoseconds()) / 1e3 })
+		p.text(fmt.Sprintf("The caller itself took %.1f µs of CPU for a check of the no-op at 2 KiB.", own))
+	}
 	return p.String()
 }
 

@@ -18,6 +18,7 @@ func TestEstimated(t *testing.T) {
 		{"five: too few for 95 %", []float64{5, 3, 1, 2, 4}, estimate{3, 1, 5, 0.9375}},
 		{"six: all of the range", []float64{6, 5, 4, 3, 2, 1}, estimate{3.5, 1, 6, 0.96875}},
 		{"nine: second to eighth", []float64{9, 1, 8, 2, 7, 3, 6, 4, 5}, estimate{5, 2, 8, 0.9609375}},
+		{"eleven: the third to the ninth would cover 93.5 %", []float64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, estimate{6, 2, 10, 0.98828125}},
 		// From tables of the sign test: n = 15 gives the 4th to the 12th with 96.5 %.
 		{"fifteen", []float64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, estimate{8, 4, 12, 0.96484375}},
 	} {
