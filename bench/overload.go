@@ -46,6 +46,7 @@ func (s *server) crowd(valid, forged *message, count int) []caller {
 func (s *server) ask(ctx context.Context, conn *grpc.ClientConn, request []byte, v *verdict, forged bool) (outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, callDeadline)
 	defer cancel()
+	begin := time.Now()
 	err := conn.Invoke(ctx, checkMethod, request, v)
 	switch code := status.Code(err); {
 	case code == codes.DeadlineExceeded:
@@ -56,6 +57,8 @@ func (s *server) ask(ctx context.Context, conn *grpc.ClientConn, request []byte,
 		return 0, err
 	case v.allowed && forged:
 		return 0, errWronglyAllowed
+	case v.allowed && time.Since(begin) > callDeadline: // Envoy would have given up
+		return late, nil
 	case v.allowed:
 		return asWanted, nil
 	case v.overloaded():
