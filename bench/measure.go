@@ -9,7 +9,7 @@ import (
 )
 
 // checks measures calls of Check, of which every one must be allowed, or every one denied.
-func (b *bench) checks(of func(context.Context) (*server, error), d delivery, allowed bool) func(context.Context) (sample, error) {
+func (b *bench) checks(of lazy[*server], d delivery, allowed bool) measurement {
 	template := once(func(context.Context) (*message, error) { return newMessage(d, asCheck) })
 	return func(ctx context.Context) (sample, error) {
 		s, err := of(ctx)
@@ -91,7 +91,7 @@ func (l *load) all() (n int64) {
 func (l *load) rate() float64 { return float64(l.calls[asWanted]) / l.elapsed.Seconds() }
 
 // requests measures deliveries through a listener of Envoy.
-func (b *bench) requests(proxy func(context.Context) (*envoy, error), authz func(context.Context) (*server, error), listener string, size int) func(context.Context) (sample, error) {
+func (b *bench) requests(proxy lazy[*envoy], authz lazy[*server], listener string, size int) measurement {
 	template := once(func(context.Context) (*message, error) { return newMessage(delivery{size: size}, asHTTP) })
 	return func(ctx context.Context) (sample, error) {
 		e, err := proxy(ctx)
@@ -143,7 +143,7 @@ func (b *bench) bodies(ctx context.Context) (sample, error) {
 }
 
 // reload measures the CPU time from the change of one policy file until the server has come to rest again.
-func (b *bench) reload(of func(context.Context) (*server, error)) func(context.Context) (sample, error) {
+func (b *bench) reload(of lazy[*server]) measurement {
 	return func(ctx context.Context) (sample, error) {
 		s, err := of(ctx)
 		if err != nil {

@@ -70,7 +70,7 @@ func (s *server) ask(ctx context.Context, conn *grpc.ClientConn, request []byte,
 }
 
 // overload measures a server with a CPU of its own at so many open calls.
-func (b *bench) overload(of func(context.Context) (*server, error), calls int) func(context.Context) (sample, error) {
+func (b *bench) overload(of lazy[*server], calls int) measurement {
 	return func(ctx context.Context) (sample, error) {
 		s, err := of(ctx)
 		if err != nil {

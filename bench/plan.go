@@ -13,7 +13,7 @@ type row struct {
 	name    string
 	size    int
 	calls   int // that are open at once, under overload
-	measure func(context.Context) (sample, error)
+	measure measurement
 	samples []sample // one a round
 }
 
@@ -67,9 +67,58 @@ const (
 	many   = 10_000 // policies
 )
 
+// lazy starts something when it is needed first.
+type lazy[T any] func(context.Context) (T, error)
+
+// measurement measures a row once.
+type measurement func(context.Context) (sample, error)
+
 // plan lists the rows in the order of a round. Rows that are compared stand close together.
 func (b *bench) plan() []*row {
-	noop := once(func(ctx context.Context) (*server, error) { return b.startNoop(ctx) })
+	noop := once(b.startNoop)
+	full := b.lazily(hookauthz{policies: 1, spec: fullSpec})
+	tenThousand := b.lazily(hookauthz{policies: many, spec: fullSpec})
+	rows := slices.Concat(
+		b.planChecks(noop, full, tenThousand),
+		b.planSockets(noop),
+		b.planEnvoy(noop, full),
+		b.planOverload(),
+		[]*row{
+			{table: memoryTable, name: bodiesRow, size: large, measure: b.bodies},
+			{table: reloadTable, name: reloadRow, measure: b.reload(tenThousand)},
+		},
+	)
+	return slices.DeleteFunc(rows, func(r *row) bool {
+		return r.size != 0 && !slices.Contains(b.sizes, r.size) || !b.rows.MatchString(r.String())
+	})
+}
+
+func (b *bench) planChecks(noop, full, tenThousand lazy[*server]) (rows []*row) {
+	add := func(name string, s lazy[*server], d delivery, allowed bool) {
+		rows = append(rows, &row{table: checksTable, name: name, size: d.size, measure: b.checks(s, d, allowed)})
+	}
+	signature := b.lazily(hookauthz{policies: 1, spec: signatureSpec})
+	hundred := b.lazily(hookauthz{policies: 100, spec: fullSpec})
+	shared := once(b.startShared)
+	for _, size := range []int{small, medium, large} {
+		add(storeRow, shared, delivery{size: size}, true)
+		add(signatureRow, signature, delivery{size: size}, true)
+		add(noopRow, noop, delivery{size: size}, true)
+		add(fullRow, full, delivery{size: size}, true)
+		if size != small {
+			continue
+		}
+		add(oneOfManyRow, tenThousand, delivery{size: size, only: many / 2}, true)
+		add("full policy, 100 policies", hundred, delivery{size: size, only: 50}, true)
+		add("full policy, 10,000 policies in turn", tenThousand, delivery{size: size, policies: many}, true)
+		add(forgedRow, full, delivery{size: size, forged: true}, false)
+		add(addressRow, full, delivery{size: size, address: "198.51.100.1"}, false)
+		add(nobodyRow, full, delivery{size: size, endpoint: "nobody"}, false)
+	}
+	return rows
+}
+
+func (b *bench) planSockets(noop lazy[*server]) (rows []*row) {
 	noopSocket := once(func(ctx context.Context) (*server, error) {
 		s, err := noop(ctx)
 		if err != nil {
@@ -77,54 +126,16 @@ func (b *bench) plan() []*row {
 		}
 		return b.noopSocket(ctx, s)
 	})
-	hook := func(h hookauthz) func(context.Context) (*server, error) {
-		return once(func(ctx context.Context) (*server, error) { return b.startHookauthz(ctx, h) })
-	}
-	full := hook(hookauthz{policies: 1, spec: fullSpec})
-	signature := hook(hookauthz{policies: 1, spec: signatureSpec})
-	socket := hook(hookauthz{policies: 1, spec: fullSpec, socket: true})
-	hundred := hook(hookauthz{policies: 100, spec: fullSpec})
-	tenThousand := hook(hookauthz{policies: many, spec: fullSpec})
-	shared := once(func(ctx context.Context) (*server, error) {
-		store, url, err := b.startStore(ctx)
-		if err != nil {
-			return nil, err
-		}
-		return b.startHookauthz(ctx, hookauthz{policies: 1, spec: fullSpec, store: store, storeURL: url})
-	})
-
-	var rows []*row
-	add := func(t table, name string, size int, measure func(context.Context) (sample, error)) {
-		rows = append(rows, &row{table: t, name: name, size: size, measure: measure})
-	}
-	allowed := func(t table, name string, s func(context.Context) (*server, error), d delivery) {
-		add(t, name, d.size, b.checks(s, d, true))
-	}
-	denied := func(name string, d delivery) {
-		d.size = small
-		add(checksTable, name, small, b.checks(full, d, false))
-	}
-
-	allowed(checksTable, storeRow, shared, delivery{size: small})
-	allowed(checksTable, signatureRow, signature, delivery{size: small})
-	allowed(checksTable, noopRow, noop, delivery{size: small})
-	allowed(checksTable, fullRow, full, delivery{size: small})
-	allowed(checksTable, oneOfManyRow, tenThousand, delivery{size: small, only: many / 2})
-	allowed(checksTable, "full policy, 100 policies", hundred, delivery{size: small, only: 50})
-	allowed(checksTable, "full policy, 10,000 policies in turn", tenThousand, delivery{size: small, policies: many})
-	denied(forgedRow, delivery{forged: true})
-	denied(addressRow, delivery{address: "198.51.100.1"})
-	denied(nobodyRow, delivery{endpoint: "nobody"})
-	for _, size := range []int{medium, large} {
-		allowed(checksTable, storeRow, shared, delivery{size: size})
-		allowed(checksTable, signatureRow, signature, delivery{size: size})
-		allowed(checksTable, noopRow, noop, delivery{size: size})
-		allowed(checksTable, fullRow, full, delivery{size: size})
-	}
+	full := b.lazily(hookauthz{policies: 1, spec: fullSpec, socket: true})
 	for _, size := range []int{small, medium, large} {
-		allowed(socketTable, noopRow, noopSocket, delivery{size: size})
-		allowed(socketTable, fullRow, socket, delivery{size: size})
+		rows = append(rows,
+			&row{table: socketTable, name: noopRow, size: size, measure: b.checks(noopSocket, delivery{size: size}, true)},
+			&row{table: socketTable, name: fullRow, size: size, measure: b.checks(full, delivery{size: size}, true)})
 	}
+	return rows
+}
+
+func (b *bench) planEnvoy(noop, full lazy[*server]) (rows []*row) {
 	proxy := once(func(ctx context.Context) (*envoy, error) {
 		n, err := noop(ctx)
 		if err != nil {
@@ -137,24 +148,25 @@ func (b *bench) plan() []*row {
 		return b.startEnvoy(ctx, n, f)
 	})
 	for _, size := range []int{small, medium, large} {
-		add(envoyTable, bareRow, size, b.requests(proxy, nil, bareListener, size))
-		add(envoyTable, noopRow, size, b.requests(proxy, noop, noopListener, size))
-		add(envoyTable, fullRow, size, b.requests(proxy, full, hookListener, size))
+		rows = append(rows,
+			&row{table: envoyTable, name: bareRow, size: size, measure: b.requests(proxy, nil, bareListener, size)},
+			&row{table: envoyTable, name: noopRow, size: size, measure: b.requests(proxy, noop, noopListener, size)},
+			&row{table: envoyTable, name: fullRow, size: size, measure: b.requests(proxy, full, hookListener, size)})
 	}
-	pinned := once(b.startPinned)
-	for _, o := range []struct {
-		name  string
-		calls int
-	}{{peakRow, peakCalls}, {tenfoldRow, 10 * peakCalls}, {envoysRow, 10 * envoyCalls}} {
-		add(overloadTable, o.name, small, b.overload(pinned, o.calls))
-		rows[len(rows)-1].calls = o.calls
-	}
-	add(memoryTable, bodiesRow, large, b.bodies)
-	add(reloadTable, reloadRow, 0, b.reload(tenThousand))
+	return rows
+}
 
-	return slices.DeleteFunc(rows, func(r *row) bool {
-		return r.size != 0 && !slices.Contains(b.sizes, r.size) || !b.rows.MatchString(r.String())
-	})
+func (b *bench) planOverload() (rows []*row) {
+	pinned := once(b.startPinned)
+	for _, r := range []*row{{name: peakRow, calls: peakCalls}, {name: tenfoldRow, calls: 10 * peakCalls}, {name: envoysRow, calls: 10 * envoyCalls}} {
+		r.table, r.size, r.measure = overloadTable, small, b.overload(pinned, r.calls)
+		rows = append(rows, r)
+	}
+	return rows
+}
+
+func (b *bench) lazily(h hookauthz) lazy[*server] {
+	return once(func(ctx context.Context) (*server, error) { return b.startHookauthz(ctx, h) })
 }
 
 func (r *row) String() string {
@@ -174,18 +186,18 @@ func sizeText(size int) string {
 	return fmt.Sprintf("%d bytes", size)
 }
 
-// once starts something when it is needed first.
-func once[T any](begin func(context.Context) (T, error)) func(context.Context) (T, error) {
+// once begins when it is called first, and gives the same from then on.
+func once[T any](begin lazy[T]) lazy[T] {
 	var made *T
 	return func(ctx context.Context) (T, error) {
-		if made == nil {
-			v, err := begin(ctx)
-			if err != nil {
-				return v, err
-			}
+		if made != nil {
+			return *made, nil
+		}
+		v, err := begin(ctx)
+		if err == nil {
 			made = &v
 		}
-		return *made, nil
+		return v, err
 	}
 }
 

@@ -24,7 +24,6 @@ type server struct {
 	address string // host:port or unix:/path, as gRPC dials it
 	admin   string
 	logs    bool // a line for each allow
-	store   *process
 	conns   []*grpc.ClientConn
 }
 
@@ -73,7 +72,6 @@ type hookauthz struct {
 	policies int // how many
 	spec     string
 	socket   bool
-	store    *process
 	storeURL string
 	cpus     []int
 	flags    []string
@@ -85,7 +83,7 @@ func (b *bench) startHookauthz(ctx context.Context, h hookauthz) (*server, error
 	if err := writePolicies(dir, h.policies, h.spec); err != nil {
 		return nil, err
 	}
-	s := server{address: b.freeAddress(), admin: b.freeAddress(), logs: true, store: h.store}
+	s := server{address: b.freeAddress(), admin: b.freeAddress(), logs: true}
 	if h.socket {
 		s.address = "unix:" + filepath.Join(b.dir, fmt.Sprintf("authz-%d.sock", b.started))
 	}

@@ -8,20 +8,29 @@ import (
 	"time"
 )
 
-// startStore starts a Valkey, unless one is given, and returns it with its URL.
-func (b *bench) startStore(ctx context.Context) (*process, string, error) {
+// startShared starts a hookauthz with a shared store.
+func (b *bench) startShared(ctx context.Context) (*server, error) {
+	url, err := b.startStore(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return b.startHookauthz(ctx, hookauthz{policies: 1, spec: fullSpec, storeURL: url})
+}
+
+// startStore starts a Valkey, unless one is given, and returns its URL.
+func (b *bench) startStore(ctx context.Context) (string, error) {
 	if b.storeURL != "" {
-		return nil, b.storeURL, nil
+		return b.storeURL, nil
 	}
 	path, err := b.tool(ctx, "valkey")
 	if err != nil {
-		return nil, "", err
+		return "", err
 	}
 	address := b.freeAddress()
 	host, port, _ := strings.Cut(address, ":")
 	p, err := start("valkey", nil, nil, path, "--bind", host, "--port", port, "--save", "", "--appendonly", "no", "--dir", b.dir)
 	if err != nil {
-		return nil, "", err
+		return "", err
 	}
 	b.running = append(b.running, p)
 	err = p.wait(ctx, func() error {
@@ -31,5 +40,5 @@ func (b *bench) startStore(ctx context.Context) (*process, string, error) {
 		}
 		return err
 	})
-	return p, fmt.Sprintf("redis://%s/0", address), err
+	return fmt.Sprintf("redis://%s/0", address), err
 }
