@@ -3,7 +3,7 @@
 SHELL       := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build test check unit sdk e2e manifests golden schemas prometheus demo docs bench faults fuzz clean
+.PHONY: help build test check unit sdk e2e browser manifests golden schemas prometheus demo docs bench faults fuzz clean
 
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 STATICCHECK := 2026.2.2
@@ -20,7 +20,7 @@ help: ## Show the targets
 build: ## Build ./hookauthz
 	CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o hookauthz .
 
-test: check unit sdk e2e manifests prometheus ## Run every test; end-to-end ones through a real Envoy
+test: check unit sdk e2e browser manifests prometheus ## Run every test; end-to-end ones through a real Envoy
 	@echo "make test: all passed"
 
 check: .cache/bin/staticcheck-$(STATICCHECK) ## Check format and run go vet and staticcheck
@@ -28,7 +28,7 @@ check: .cache/bin/staticcheck-$(STATICCHECK) ## Check format and run go vet and 
 	if [ -n "$$unformatted" ]; then printf 'gofmt -w is missing for:\n%s\n' "$$unformatted"; exit 1; fi
 	go vet ./...
 	.cache/bin/staticcheck-$(STATICCHECK) ./...
-	@for module in deploy/test tests/prometheus tests/sdk; do (cd "$$module" && go vet ./... && ../../.cache/bin/staticcheck-$(STATICCHECK) ./...) || exit 1; done
+	@for module in deploy/test tests/browser tests/prometheus tests/sdk; do (cd "$$module" && go vet ./... && ../../.cache/bin/staticcheck-$(STATICCHECK) ./...) || exit 1; done
 
 .cache/bin/staticcheck-$(STATICCHECK):
 	@echo "installing staticcheck $(STATICCHECK) into .cache/"
@@ -48,6 +48,10 @@ e2e: ## Run end-to-end tests; Envoy is installed into .cache/ where there is non
 	@if envoy=$$(scripts/envoy); then export HOOKAUTHZ_ENVOY="$$envoy"; fi; \
 	if redis=$$(scripts/valkey); then export HOOKAUTHZ_REDIS="$$redis"; fi; \
 	cd e2e && go test $(RACE) -count=1 -parallel 4 -timeout 20m
+
+browser: ## Test the console in a real Chromium; pictures go to .cache/console/
+	@if chromium=$$(scripts/chromium); then export HOOKAUTHZ_CHROMIUM="$$chromium"; fi; \
+	cd tests/browser && go test -count=1 ./...
 
 manifests: ## Check docker-compose.yml, the Dockerfile and all of deploy/
 	cd deploy/test && go test -count=1 ./...

@@ -35,6 +35,7 @@ type server struct {
 	desk     *incidentDesk
 	envoy    net.Listener
 	admin    *adminListeners
+	history  *extauthz.History
 }
 
 // logPatience is how long the last lines of the log may take when the program ends.
@@ -100,6 +101,8 @@ func newServer(p process, f *serveFlags, logger *slog.Logger) (*server, error) {
 	}
 	metrics.WatchIncidents(s.desk.book.List)
 	metrics.WatchUses(engine.Uses)
+	s.history = extauthz.NewHistory(metrics)
+	denials := extauthz.NewDenials()
 	s.lists = newRefresher(engine, f.cacheDir, metrics.Lists(), logger, p.now)
 	s.checks = extauthz.NewServer(extauthz.Config{
 		Decider:          engine,
@@ -108,6 +111,7 @@ func newServer(p process, f *serveFlags, logger *slog.Logger) (*server, error) {
 		Metrics:          metrics,
 		Tracer:           s.traces.tracer(),
 		Propagator:       s.traces.propagator(),
+		Denials:          denials,
 		Now:              p.now,
 		TLS:              security,
 		MaxBody:          int64(f.policies.maxBody),
@@ -120,6 +124,7 @@ func newServer(p process, f *serveFlags, logger *slog.Logger) (*server, error) {
 	}
 	if s.admin, err = f.admin.open(admin.Config{
 		Registry: metrics.Registry, Status: s.status(f, build, started), Secrets: s.secrets(p.now, started), Incidents: s.desk, Answered: metrics.Admin().Answered,
+		Policies: engine.Set, History: s.history, Denials: denials,
 	}, metrics, logger, p.now); err != nil {
 		s.envoy.Close()
 		return nil, err
@@ -213,6 +218,7 @@ func (s *server) runParts(ctx context.Context, stop func()) error {
 	parts.Go(func() { s.lists.Run(outer) })
 	parts.Go(func() { s.store.run(outer, s.policies.engine.Uses) })
 	parts.Go(func() { s.desk.book.Run(outer) })
+	parts.Go(func() { s.history.Run(outer, s.policies.now) })
 	var adminFailure error
 	parts.Go(func() { adminFailure = s.admin.run(outer, stop) })
 	failure := s.checks.Serve(ctx, s.envoy)

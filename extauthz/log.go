@@ -15,6 +15,7 @@ import (
 type decisionLog struct {
 	logger  *slog.Logger
 	metrics *Metrics
+	denials *Denials  // nil: they are not remembered
 	lines   sync.Pool // of *[]slog.Attr
 
 	mu      sync.Mutex // guards what follows
@@ -44,8 +45,14 @@ func newDecisionLog(l *slog.Logger, m *Metrics) *decisionLog {
 // decided writes the line of a decision, unless it is sampled away.
 func (l *decisionLog) decided(ctx context.Context, d *policy.Decision, r *policy.Request, took time.Duration, now time.Time) {
 	level := levelOf(d)
-	if l.logger.Enabled(ctx, level) && l.admit(ctx, d, now.Unix()) {
-		l.write(ctx, level, now, d, r, took)
+	logged := l.logger.Enabled(ctx, level)
+	if (logged || l.denials != nil) && l.admit(ctx, d, now.Unix()) {
+		if d.Outcome == policy.Deny || d.Reason == policy.Shadow {
+			l.denials.add(d, r, traceOf(ctx, r), now)
+		}
+		if logged {
+			l.write(ctx, level, now, d, r, took)
+		}
 	}
 	if d.Verification == policy.DecoyUsed {
 		l.alarm(ctx, d, r, now)

@@ -218,15 +218,20 @@ func (m *Metrics) SetPolicies(set *policy.Set, _ time.Time) {
 	// A check that was under way at the last change may have counted for an endpoint that had just left.
 	for _, old := range slices.Concat(departed, m.departed) {
 		if _, back := slices.BinarySearch(names, old); !back {
-			gone := prometheus.Labels{"endpoint": old}
-			m.decisions.DeletePartialMatch(gone)
-			m.duration.DeletePartialMatch(gone)
-			m.age.DeletePartialMatch(gone)
-			m.verifications.DeletePartialMatch(gone)
-			m.decoys.DeletePartialMatch(gone)
+			m.forget(old)
 		}
 	}
 	m.counted, m.departed = names, departed
+}
+
+// forget drops what was counted of an endpoint.
+func (m *Metrics) forget(endpoint string) {
+	gone := prometheus.Labels{"endpoint": endpoint}
+	m.decisions.DeletePartialMatch(gone)
+	m.duration.DeletePartialMatch(gone)
+	m.age.DeletePartialMatch(gone)
+	m.verifications.DeletePartialMatch(gone)
+	m.decoys.DeletePartialMatch(gone)
 }
 
 // policyCollector tells of the set in force. It reads it as a whole, so that no scrape sees half of a reload.

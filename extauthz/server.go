@@ -52,6 +52,8 @@ type Config struct {
 	Tracer trace.Tracer
 	// Propagator reads Envoy's span from the metadata of a call. Default: W3C trace context.
 	Propagator propagation.TextMapPropagator
+	// Denials remembers denials. Nil: nobody does.
+	Denials *Denials
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 	// TLS secures the listener. Nil: plain text.
@@ -178,6 +180,7 @@ func NewServer(c Config) *Server {
 		panics:   newPanicLog(&c),
 		draining: make(chan struct{}),
 	}
+	s.log.denials = c.Denials
 	s.memory = newBudget(s.limits.Bytes)
 	c.Metrics.watch(s)
 	s.health = newHealthService("", checkService.ServiceName)

@@ -75,8 +75,14 @@ func (a *access) guard(next http.Handler) http.Handler {
 	})
 }
 
-// open says what never needs a token: what probes ask.
-func open(r *http.Request) bool { return r.URL.Path == "/healthz" || r.URL.Path == "/readyz" }
+// open says what never needs a token: what probes ask, and the console's own files, which are the same for everybody.
+func open(r *http.Request) bool {
+	if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
+		return true
+	}
+	_, _, static := consoleFile(r.URL.Path)
+	return static
+}
 
 // may says whether a request is within the role. Profiles show the command line, which may hold a password of the store.
 func (p Person) may(r *http.Request) bool {

@@ -19,7 +19,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/hookauthz/hookauthz/extauthz"
 	"github.com/hookauthz/hookauthz/loglimit"
+	"github.com/hookauthz/hookauthz/policy"
 )
 
 // Config says what the listener shows and who may ask.
@@ -36,6 +38,11 @@ type Config struct {
 	Incidents Incidents
 	// Answered is told the status of each answer. Nil: nobody is.
 	Answered func(status int)
+	// Policies are those in force. Required for /api/v1/endpoints.
+	Policies func() *policy.Set
+	// History and Denials are what the console shows of the past. Required for /api/v1/endpoints and /api/v1/denials.
+	History *extauthz.History
+	Denials *extauthz.Denials
 	// Pprof serves profiles at /debug/pprof.
 	Pprof bool
 	// Tokens are asked for, but at /healthz and /readyz. Nil: whoever reaches the listener is an operator.
@@ -107,6 +114,8 @@ func handler(c *Config, a *access) http.Handler {
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
 	(&api{config: c}).routes(mux)
+	mux.HandleFunc("GET /{$}", console)
+	mux.HandleFunc("GET /{file}", console)
 	return careful(counted(a.guard(mux), c.Answered))
 }
 

@@ -46,6 +46,11 @@ func (a *api) routes(mux *http.ServeMux) {
 	if a.config.Incidents != nil {
 		a.incidents(mux)
 	}
+	if a.config.Policies != nil {
+		mux.HandleFunc("GET /api/v1/endpoints", a.read(pageParameters, a.endpoints))
+		mux.HandleFunc("GET /api/v1/endpoints/{name}", a.read(nil, a.endpoint))
+		mux.HandleFunc("GET /api/v1/denials", a.read(append([]string{"endpoint", "reason"}, pageParameters...), a.denials))
+	}
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, &Error{http.StatusNotFound, "not_found", fmt.Sprintf("there is no %.16s %.200q", r.Method, r.URL.Path), "docs/admin.md lists what there is"})
 	})
