@@ -360,6 +360,10 @@ func (g *Guard) Settle(ctx context.Context, now time.Time, endpoint string, toke
 		return err
 	})
 	if err != nil {
+		// Of a reservation that was made while the store was away the store knows nothing.
+		if settled, err := g.config.Local.Settle(ctx, now, endpoint, token, confirmed); err == nil && settled {
+			return true, nil
+		}
 		g.unsure.add(unsure{endpoint: endpoint, token: token, confirmed: confirmed})
 		g.nudge()
 	}

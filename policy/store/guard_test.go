@@ -347,6 +347,39 @@ func TestGuardSettlesLater(t *testing.T) {
 	})
 }
 
+// Outcomes that come while the store is away do not hold up its return.
+func TestGuardSettlesMany(t *testing.T) {
+	guarding(t, store.GuardConfig{}, true, func(g *guarded) {
+		g.away(0, errors.New("refused"))
+		reserved := g.message(1)
+		reserved.Reservation = time.Minute
+		taken, err := g.Local().Take(t.Context(), reserved)
+		if err != nil || taken.Token == (policy.Token{}) {
+			t.Fatalf("got %+v, %v, want a reservation", taken, err)
+		}
+		if ok, err := g.Settle(t.Context(), time.Now(), "e", taken.Token, true); !ok || err != nil {
+			t.Errorf("got %v, %v of a reservation that was made here", ok, err)
+		}
+		for n := range 3000 {
+			if ok, err := g.Settle(t.Context(), time.Now(), "e", policy.Token{1, byte(n), byte(n >> 8)}, true); ok || err == nil {
+				t.Fatalf("got %v, %v of a token that nobody has given", ok, err)
+			}
+		}
+		before := g.shared.seen()
+		g.shared.set(10*time.Millisecond, nil)
+		time.Sleep(3 * time.Second)
+		if g.states[len(g.states)-1] != store.Closed {
+			t.Fatalf("the breaker has not closed: %v", g.states)
+		}
+		if n := g.shared.seen() - before; n < 3000 {
+			t.Errorf("the store was asked %d times, want 3000 tokens to be tried", n)
+		}
+		if got, err := g.Take(t.Context(), g.message(1)); err != nil || !got.Duplicate || got.InFlight {
+			t.Errorf("got %+v, %v, want a duplicate: the application has taken it", got, err)
+		}
+	})
+}
+
 func TestGuardWritesBack(t *testing.T) {
 	guarding(t, store.GuardConfig{}, true, func(g *guarded) {
 		g.away(0, errors.New("refused"))

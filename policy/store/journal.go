@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -125,23 +126,36 @@ func (p *pending) add(u unsure) {
 	p.all = append(p.all, u)
 }
 
-// each does all in their order; one that fails stays, and those after it.
+// each does all, some abreast; those that fail stay, and what was not begun then. They know nothing of each other: no reservation is settled
+// of a take that is to be released.
 func (p *pending) each(do func(unsure) error) error {
 	for {
 		p.mu.Lock()
-		if len(p.all) == 0 {
+		some := slices.Clone(p.all[:min(abreast, len(p.all))])
+		if p.all = p.all[len(some):]; len(p.all) == 0 {
 			p.all = nil
-			p.mu.Unlock()
+		}
+		p.mu.Unlock()
+		if len(some) == 0 {
 			return nil
 		}
-		first := p.all[0]
-		p.all = p.all[1:]
-		p.mu.Unlock()
-		if err := do(first); err != nil {
+		errs := make([]error, len(some))
+		var wait sync.WaitGroup
+		for i, u := range some {
+			wait.Go(func() { errs[i] = do(u) })
+		}
+		wait.Wait()
+		var back []unsure
+		for i, err := range errs {
+			if err != nil {
+				back = append(back, some[i])
+			}
+		}
+		if len(back) > 0 {
 			p.mu.Lock()
-			p.all = slices.Insert(p.all, 0, first)
+			p.all = slices.Concat(back, p.all)
 			p.mu.Unlock()
-			return err
+			return errors.Join(errs...)
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -244,6 +246,88 @@ func TestRedisCountsReplicas(t *testing.T) {
 		if got == 1 {
 			break
 		}
+	}
+}
+
+// What one replica has recorded holds at another, and after a restart.
+func TestRedisAcrossReplicas(t *testing.T) {
+	s := redistest.Start(t)
+	one, two := open(t, s.URL(), nil), open(t, s.URL(), nil)
+	now := time.Now()
+	reserved := func(n int, stream string) *policy.Take {
+		return &policy.Take{Time: now, Endpoint: "e", Stream: stream, Messages: []signature.MessageID{message(n)}, Window: time.Hour, Reservation: time.Minute}
+	}
+	ask := func(r *store.Redis, take *policy.Take, want policy.Taken) policy.Taken {
+		t.Helper()
+		got, err := r.Take(within(t, time.Second), take)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token := got.Token
+		got.Token, got.RetryAfter = policy.Token{}, 0
+		if got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		return policy.Taken{Token: token}
+	}
+	settle := func(r *store.Redis, endpoint string, token policy.Token, confirmed, want bool) {
+		t.Helper()
+		if got, err := r.Settle(within(t, time.Second), now, endpoint, token, confirmed); err != nil || got != want {
+			t.Errorf("settling at %q: got %v, %v, want %v", endpoint, got, err, want)
+		}
+	}
+	inFlight, duplicate := policy.Taken{Duplicate: true, InFlight: true}, policy.Taken{Duplicate: true}
+
+	first := ask(one, reserved(1, "stream"), policy.Taken{})
+	ask(two, reserved(1, "another"), inFlight)
+	retried := reserved(1, "stream") // Envoy has given one up and asks two
+	retried.Time = now.Add(time.Second)
+	if again := ask(two, retried, policy.Taken{Retry: true}); again.Token != first.Token {
+		t.Errorf("the retry got another token")
+	}
+	if err := one.Release(within(t, time.Second), reserved(1, "stream")); err != nil { // it has learned that it was given up
+		t.Fatal(err)
+	}
+	ask(two, reserved(1, "another"), inFlight)
+
+	for _, endpoint := range []string{"f", "", "e}:m:{e", strings.Repeat("{e}", 1<<18)} { // of another endpoint
+		settle(one, endpoint, first.Token, false, false)
+	}
+	settle(one, "e", policy.Token{}, false, false)
+	settle(one, "e", first.Token, false, true) // the log comes to the replica that did not decide
+	settle(two, "e", first.Token, true, false)
+	second := ask(two, reserved(1, "resent"), policy.Taken{})
+	settle(two, "e", first.Token, true, false)
+	settle(two, "e", second.Token, true, true)
+	settle(one, "e", second.Token, false, false)
+	ask(one, reserved(1, "replayed"), duplicate)
+	one.Close()
+	ask(open(t, s.URL(), nil), reserved(1, "replayed later"), duplicate)
+}
+
+// Two replicas at once never let one more through than the limit.
+func TestRedisLimitIsShared(t *testing.T) {
+	s := redistest.Start(t)
+	replicas := []*store.Redis{open(t, s.URL(), nil), open(t, s.URL(), nil)}
+	const burst, workers, each = 100, 64, 10
+	var passed atomic.Int64
+	var all sync.WaitGroup
+	for worker := range workers {
+		all.Go(func() {
+			for range each {
+				got, err := replicas[worker%2].Take(t.Context(), &policy.Take{Time: time.Now(), Endpoint: "e",
+					Buckets: []policy.Bucket{{Key: key(1), Limit: rate.Limit{Count: 1, Period: 24 * time.Hour, Burst: burst}}}})
+				if err != nil {
+					t.Error(err)
+				} else if got.Limited == 0 {
+					passed.Add(1)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if passed.Load() != burst {
+		t.Errorf("%d passed, want %d", passed.Load(), burst)
 	}
 }
 
