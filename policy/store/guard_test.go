@@ -114,6 +114,7 @@ type guarded struct {
 	shared *faulty
 	local  *store.Memory
 	log    bytes.Buffer
+	mu     sync.Mutex // guards what follows
 	states []store.BreakerState
 }
 
@@ -122,7 +123,11 @@ func guarding(t *testing.T, c store.GuardConfig, running bool, test func(*guarde
 	synctest.Test(t, func(t *testing.T) {
 		g := &guarded{T: t, shared: &faulty{Store: store.NewMemory(store.MemoryConfig{}), replicas: 3}, local: store.NewMemory(store.MemoryConfig{})}
 		c.Shared, c.Local, c.Logger = g.shared, g.local, slog.New(slog.NewTextHandler(&g.log, nil))
-		c.Changed = func(s store.BreakerState) { g.states = append(g.states, s) }
+		c.Changed = func(s store.BreakerState) {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.states = append(g.states, s)
+		}
 		g.Guard = store.NewGuard(c)
 		ctx, cancel := context.WithCancel(t.Context())
 		var run sync.WaitGroup
@@ -134,6 +139,14 @@ func guarding(t *testing.T, c store.GuardConfig, running bool, test func(*guarde
 		cancel()
 		run.Wait()
 	})
+}
+
+// state is that of the breaker, once everything has come to rest.
+func (g *guarded) state() store.BreakerState {
+	synctest.Wait()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.states[len(g.states)-1]
 }
 
 func (g *guarded) message(n int) *policy.Take {
@@ -156,8 +169,7 @@ func (g *guarded) back() {
 	g.Helper()
 	g.shared.set(0, nil)
 	time.Sleep(3 * time.Second) // of the bubble's time
-	synctest.Wait()
-	if g.states[len(g.states)-1] != store.Closed {
+	if g.state() != store.Closed {
 		g.Fatalf("the breaker has not closed: %v", g.states)
 	}
 }
@@ -206,7 +218,7 @@ func TestGuardOpensForOneEndpoint(t *testing.T) {
 		g.shared.only = "gone"
 		g.shared.set(time.Hour, nil)
 		for range 5 {
-			if g.states[len(g.states)-1] != store.Closed {
+			if g.state() != store.Closed {
 				t.Fatalf("the breaker is open early: %v", g.states)
 			}
 			if _, err := g.Take(t.Context(), &policy.Take{Time: time.Now(), Endpoint: "gone"}); err == nil {
@@ -216,7 +228,7 @@ func TestGuardOpensForOneEndpoint(t *testing.T) {
 				g.Take(t.Context(), g.message(n))
 			}
 		}
-		if g.states[len(g.states)-1] != store.Open {
+		if g.state() != store.Open {
 			t.Errorf("the breaker is not open after five failures of an endpoint in a row: %v", g.states)
 		}
 		g.back()
@@ -232,7 +244,7 @@ func TestGuardOpensForOneEndpoint(t *testing.T) {
 			}
 			g.shared.set(time.Hour, nil)
 		}
-		if g.states[len(g.states)-1] != store.Closed {
+		if g.state() != store.Closed {
 			t.Errorf("the breaker is open, though the endpoint has answered in between: %v", g.states)
 		}
 	})
@@ -368,7 +380,7 @@ func TestGuardSettlesMany(t *testing.T) {
 		before := g.shared.seen()
 		g.shared.set(10*time.Millisecond, nil)
 		time.Sleep(3 * time.Second)
-		if g.states[len(g.states)-1] != store.Closed {
+		if g.state() != store.Closed {
 			t.Fatalf("the breaker has not closed: %v", g.states)
 		}
 		if n := g.shared.seen() - before; n < 3000 {
