@@ -45,9 +45,9 @@ func (f tree) link(target, name string) {
 func (f tree) rename(from, to string) { f.t.Helper(); f.check(os.Rename(f.path(from), f.path(to))) }
 func (f tree) remove(name string)     { f.t.Helper(); f.check(os.RemoveAll(f.path(name))) }
 
-// watched are the files besides those of policies: a secret, and a folder of them with what was in it.
+// watched are the files besides those of policies: a secret, a folder of them with what was in it, and an empty folder.
 func (f tree) watched() []string {
-	return []string{f.path("secrets/key"), f.path("keys"), f.path("keys/old")}
+	return []string{f.path("secrets/key"), f.path("keys"), f.path("keys/old"), f.path("empty")}
 }
 
 // start makes policies/a.yaml, policies/b.yml, secrets/key and, as Kubernetes lays it out, mounted/m.yaml and keys/old, all of them watched.
@@ -62,6 +62,7 @@ func start(t *testing.T) tree {
 	f.write("keys/..2026_1/old", "secret")
 	f.link("..2026_1", "keys/..data")
 	f.link("..data/old", "keys/old")
+	f.check(os.Mkdir(f.path("empty"), 0o755))
 	return f
 }
 
@@ -109,6 +110,7 @@ var changes = []struct {
 	{name: "secret replaced by a folder", do: func(f tree) { f.remove("secrets/key"); f.write("secrets/key/x", "") }, want: []Change{secrets}},
 	{name: "file beside the secret", do: func(f tree) { f.write("secrets/other", "x") }},
 	{name: "new file in a folder of secrets", do: func(f tree) { f.write("keys/new", "x") }, want: []Change{secrets}},
+	{name: "first file in a folder of secrets", do: func(f tree) { f.write("empty/new", "x") }, want: []Change{secrets}},
 	{name: "hidden file in a folder of secrets", do: func(f tree) { f.write("keys/.new", "x") }},
 	{name: "file in a folder of secrets changed", do: func(f tree) { f.write("keys/..2026_1/old", "SECRET") }, want: []Change{secrets}},
 	{name: "link in a folder of secrets leads nowhere", do: func(f tree) { f.remove("keys/..2026_1/old") }, want: []Change{secrets}},
