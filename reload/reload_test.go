@@ -444,3 +444,26 @@ func TestRetry(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// A file in a folder of secrets is an event that concerns, also the first one: no watched file lies there yet.
+func TestEventsOfFolders(t *testing.T) {
+	f := start(t)
+	fs, err := fsnotify.NewWatcher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := events{fs: fs, watched: map[string]bool{}}
+	defer e.close()
+	e.watch(f.path("policies"), f.watched())
+	f.write("empty/new", "x")
+	for {
+		select {
+		case ev := <-e.events():
+			if e.concerns(ev) {
+				return
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("no event within 10 s")
+		}
+	}
+}
