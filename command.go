@@ -116,6 +116,7 @@ Exit codes: 0 it worked; 1 it failed or denied; 2 wrong usage.`,
 		newEnvoy(p),
 		newStatus(p),
 		newIncidents(p),
+		newAudit(p),
 		newVersion(p),
 	)
 	root.AddCommand(newActions(p)...)

@@ -86,7 +86,7 @@ func (s *size) String() string {
 
 func (*size) Type() string { return "size" }
 
-// choice is a flag with a closed list of values.
+// choice is a flag with a closed list of values, of which the first may be empty: none.
 type choice struct {
 	value string
 	among []string
@@ -98,14 +98,14 @@ func oneOf(first string, others ...string) *choice {
 
 func (c *choice) Set(text string) error {
 	if !slices.Contains(c.among, text) {
-		return fmt.Errorf("want one of %s", strings.Join(c.among, ", "))
+		return fmt.Errorf("want one of %s", strings.TrimPrefix(strings.Join(c.among, ", "), ", "))
 	}
 	c.value = text
 	return nil
 }
 
 func (c *choice) String() string { return c.value }
-func (c *choice) Type() string   { return strings.Join(c.among, "|") }
+func (c *choice) Type() string   { return strings.TrimPrefix(strings.Join(c.among, "|"), "|") }
 
 // choose adds a flag with a closed list of values, which the shell completes.
 func choose(c *cobra.Command, v *choice, name, short, usage string) {

@@ -20,6 +20,7 @@ import (
 type incidentDesk struct {
 	book   *incident.Book
 	engine *policy.Engine
+	audit  *auditing // nil: there is no file
 	logger *slog.Logger
 	now    func() time.Time
 }
@@ -34,7 +35,7 @@ func openIncidents(engine *policy.Engine, shared *sharedStore, file string, logg
 	if err != nil {
 		return nil, failed("mend it, or move it away: what it held is then not in force any more", "--state: %w", err)
 	}
-	return &incidentDesk{book, engine, logger, now}, nil
+	return &incidentDesk{book: book, engine: engine, logger: logger, now: now}, nil
 }
 
 // List implements admin.Incidents. What stands in the policy files is listed as well.
@@ -113,9 +114,13 @@ func (d *incidentDesk) Do(ctx context.Context, who admin.Person, a admin.Action)
 	}
 	d.logger.Warn("incident action", "action", a.Action, "what", done.Incident.What(), "by", a.By, "token", who.Name, "why", a.Why)
 	set := d.engine.Set()
-	return admin.Done{
+	did := admin.Done{
 		Action: a.Action, Incident: d.shown(done.Incident, versionsOf(set)), Kept: d.kept(done.Pending), Notes: d.notes(set, a.Action, done.Incident),
-	}, nil
+	}
+	if err := d.audit.acted(who, &did, a.By); err != nil { // it is in force all the same
+		did.Notes = append(did.Notes, "it is not in the audit file: "+err.Error())
+	}
+	return did, nil
 }
 
 // read reads an action and checks it against the policies. What is to be undone need not be in them any more.

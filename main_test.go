@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -55,6 +56,7 @@ func TestScripts(t *testing.T) {
 			"chop":      chop,
 			"await":     await,
 			"awaitcode": awaitCode,
+			"dropline":  dropLine,
 		},
 	})
 }
@@ -66,6 +68,14 @@ func exitCode(ts *testscript.TestScript, _ bool, args []string) {
 	if got := codeOf(ts, args[1:]); got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+}
+
+// dropLine is "dropline N file": removes a line.
+func dropLine(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	lines := slices.Collect(strings.Lines(ts.ReadFile(args[1])))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(strings.Join(slices.Delete(lines, n-1, n), "")), 0o644))
 }
 
 // codeOf runs a program and gives its exit code.

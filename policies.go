@@ -23,6 +23,7 @@ type policies struct {
 	now     func() time.Time
 
 	engine *policy.Engine
+	audit  *auditing // nil: there is no file
 	// What was logged last, so that a fault that stays is logged once.
 	failure, secretFailure, secretWarning string
 	// The last load failed although the files may be all right.
@@ -106,6 +107,7 @@ func (s *policies) rejected(err error) {
 	}
 	s.failure = err.Error()
 	kept := s.engine.Set().Revision()
+	s.audit.reloaded(kept, len(faults), false)
 	if s.unread {
 		s.logger.Error("policies not reloaded: the last good ones stay in force", "error", err, "policy_revision", kept)
 		return

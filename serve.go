@@ -16,7 +16,7 @@ type serveFlags struct {
 	listenLocal     bool
 	admin           adminListenFlags
 	store           storeFlags
-	state           string
+	state, audit    string
 	cacheDir        string
 	tls             tlsFlags
 	insecureListen  bool
@@ -43,7 +43,8 @@ func newServe(p process) *cobra.Command {
 		Use:   "serve --policies DIR",
 		Short: "Answer Envoy's external-authorization calls",
 		Long: `serve decides about the deliveries that Envoy asks about, by the policy files in a folder. A change of the policies
-or of a secret file is in force within seconds; SIGHUP asks for it at once. Policies with a fault are refused
+or of a secret file is in force within seconds; SIGHUP asks for it at once, and has an --audit file that was
+moved away go on in a new one. Policies with a fault are refused
 and the last good ones stay.
 
 SIGTERM and SIGINT stop it: it says so to Envoy's health check, finishes the checks in flight (--drain at
@@ -73,6 +74,7 @@ variables of OpenTelemetry say, nowhere without them: OTEL_EXPORTER_OTLP_ENDPOIN
 	flags.admin.add(c)
 	flags.store.add(c)
 	f.StringVar(&flags.state, "state", "", "`file` in which incident actions (pause, revoke, block) outlive the process; a shared --store keeps them as well")
+	f.StringVar(&flags.audit, "audit", "", "`file` to which actions, reloads and the decisions of policies with log.audit are added, each line with the hash of the one before")
 	f.StringVar(&flags.cacheDir, "cache-dir", "", "existing `folder` in which fetched address lists outlive the process")
 	f.StringVar(&flags.tls.cert, "tls-cert", "", "certificate `file` (PEM); read again when it changes")
 	f.StringVar(&flags.tls.key, "tls-key", "", "key `file` of the certificate (PEM)")

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hookauthz/hookauthz/audit"
 	"github.com/hookauthz/hookauthz/extauthz"
 	"github.com/hookauthz/hookauthz/extauthz/admin"
 	"github.com/hookauthz/hookauthz/lines"
@@ -33,6 +34,7 @@ type server struct {
 	store    *sharedStore // nil: memory
 	traces   *traces      // nil: off
 	desk     *incidentDesk
+	audit    *auditing // nil: there is no file
 	envoy    net.Listener
 	admin    *adminListeners
 	history  *extauthz.History
@@ -99,6 +101,10 @@ func newServer(p process, f *serveFlags, logger *slog.Logger) (*server, error) {
 	if s.desk, err = openIncidents(engine, s.store, f.state, logger, p.now); err != nil {
 		return nil, err
 	}
+	if s.audit, err = openAudit(f.audit, metrics, logger, p.now); err != nil {
+		return nil, err
+	}
+	s.desk.audit, s.policies.audit = s.audit, s.audit
 	metrics.WatchIncidents(s.desk.book.List)
 	metrics.WatchUses(engine.Uses)
 	s.history = extauthz.NewHistory(metrics)
@@ -109,6 +115,7 @@ func newServer(p process, f *serveFlags, logger *slog.Logger) (*server, error) {
 		Settler:          engine,
 		Logger:           logger,
 		Metrics:          metrics,
+		Audit:            s.audit.decisions(),
 		Tracer:           s.traces.tracer(),
 		Propagator:       s.traces.propagator(),
 		Denials:          denials,
@@ -123,7 +130,8 @@ func newServer(p process, f *serveFlags, logger *slog.Logger) (*server, error) {
 		return nil, err
 	}
 	if s.admin, err = f.admin.open(admin.Config{
-		Registry: metrics.Registry, Status: s.status(f, build, started), Secrets: s.secrets(p.now, started), Incidents: s.desk, Answered: metrics.Admin().Answered,
+		Registry: metrics.Registry, Status: s.status(f, build, started), Secrets: s.secrets(p.now, started), Incidents: s.desk,
+		Audit: s.audit.file(), Refused: s.audit.loginsRefused, Answered: metrics.Admin().Answered,
 		Policies: engine.Set, History: s.history, Denials: denials,
 	}, metrics, logger, p.now); err != nil {
 		s.envoy.Close()
@@ -190,6 +198,7 @@ func (s *server) run(ctx context.Context, signals <-chan os.Signal) error {
 			case received == syscall.SIGHUP:
 				s.logger.Info("loading the policies again", "signal", received.String())
 				s.watcher.Reload()
+				s.audit.reopen()
 			case ctx.Err() != nil:
 				return failed("", "ended by a second signal while stopping: checks in flight were cut off")
 			default:
@@ -213,7 +222,12 @@ func (s *server) runParts(ctx context.Context, stop func()) error {
 	// The admin listener outlives the checks, so that draining can be seen.
 	outer, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	var parts sync.WaitGroup
+	// The audit file outlives everything that is audited.
+	audited, written := context.WithCancel(context.WithoutCancel(ctx))
+	defer written()
+	s.audit.note(audit.Entry{Kind: audit.Start, Version: thisBuild().Version, PolicyRevision: s.policies.engine.Set().Revision()})
+	var writer, parts sync.WaitGroup
+	writer.Go(func() { s.audit.run(audited, s.logger) })
 	parts.Go(func() { s.watcher.Run(outer) })
 	parts.Go(func() { s.lists.Run(outer) })
 	parts.Go(func() { s.store.run(outer, s.policies.engine.Uses) })
@@ -224,6 +238,9 @@ func (s *server) runParts(ctx context.Context, stop func()) error {
 	failure := s.checks.Serve(ctx, s.envoy)
 	end()
 	parts.Wait()
+	s.audit.note(audit.Entry{Kind: audit.Stop})
+	written()
+	writer.Wait()
 	s.certs.Close()
 	s.traces.close()
 	return errors.Join(failure, adminFailure)

@@ -123,7 +123,7 @@ func answerable(r policy.Reason, status int) bool {
 // instead is a denial that takes the place of a decision.
 func instead(d *policy.Decision, r policy.Reason) policy.Decision {
 	denial := policy.Denied(r)
-	denial.Endpoint, denial.Revision = d.Endpoint, d.Revision
+	denial.Endpoint, denial.Revision, denial.Audit = d.Endpoint, d.Revision, d.Audit
 	return denial
 }
 

@@ -26,6 +26,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 
+	"github.com/hookauthz/hookauthz/audit"
 	"github.com/hookauthz/hookauthz/policy"
 )
 
@@ -48,6 +49,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Metrics counts. Nil: nothing is counted.
 	Metrics *Metrics
+	// Audit takes the decisions that their policies want audited; it must not wait. Nil: nobody does.
+	Audit func(audit.Entry)
 	// Tracer makes a span of each check, as a child of Envoy's. Nil: none.
 	Tracer trace.Tracer
 	// Propagator reads Envoy's span from the metadata of a call. Default: W3C trace context.
@@ -409,4 +412,7 @@ func (s *Server) report(ctx context.Context, span trace.Span, d *policy.Decision
 	defer endSpan(span, d, now)
 	s.config.Metrics.decided(d, r, now.Sub(begin), exemplar(span))
 	s.log.decided(ctx, d, r, now.Sub(begin), now)
+	if s.config.Audit != nil && d.Audited() {
+		s.config.Audit(auditEntry(d, r, now))
+	}
 }

@@ -67,6 +67,7 @@ type Webhook struct {
 	handshakes        handshakes
 	onStoreFailure    storeFailureSpec
 	logShare          int
+	audit             Audit
 }
 
 // version is one key of a webhook. A nil key could not be read.
@@ -141,6 +142,7 @@ func (c *compiler) compile() *Webhook {
 		pausedUntil:    spec.PausedUntil,
 		onStoreFailure: spec.OnStoreFailure,
 		logShare:       int(spec.Log.Allowed),
+		audit:          spec.Log.Audit.audit(),
 	}
 	if c.webhook.onStoreFailure == "" {
 		c.webhook.onStoreFailure = "local"

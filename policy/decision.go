@@ -211,6 +211,22 @@ type Decision struct {
 	Revision string
 	// LogShare is the share of allowed deliveries that are logged, as 1/N: 0 and 1 mean all.
 	LogShare int
+	// Audit says which decisions of the policy go into the audit file.
+	Audit Audit
+}
+
+// Audit says which decisions go into the audit file. The zero value is none.
+type Audit uint8
+
+const (
+	AuditNone   Audit = iota
+	AuditDenied       // those that are denied, or would be but for shadow mode
+	AuditAll
+)
+
+// Audited says whether the decision goes into the audit file.
+func (d *Decision) Audited() bool {
+	return d.Audit == AuditAll || d.Audit == AuditDenied && (d.Outcome == Deny || d.Reason == Shadow)
 }
 
 // DecoyUsed is the Verification of a delivery that only a decoy version signs: somebody uses a secret that was never handed out.

@@ -155,7 +155,7 @@ func (c *check) decide() Decision {
 	c.d = Decision{Revision: set.revision}
 	w, reason := set.find(c.request)
 	if w != nil {
-		c.webhook, c.d.Endpoint, c.d.Scheme, c.d.LogShare = w, w.name, w.schemeName, w.logShare
+		c.webhook, c.d.Endpoint, c.d.Scheme, c.d.LogShare, c.d.Audit = w, w.name, w.schemeName, w.logShare, w.audit
 		if c.explaining {
 			c.note("policy %q decides", w.name)
 		}
@@ -309,7 +309,9 @@ func (c *check) source() Reason {
 		c.note("the client is %s", address)
 	}
 	if c.held.Blocked(address, c.request.Time) { // in shadow mode too
-		c.note("the client %s is blocked by an incident", address)
+		if c.explaining {
+			c.note("the client %s is blocked by an incident", address)
+		}
 		c.enforced = true
 		return SourceDenied
 	}

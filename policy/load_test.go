@@ -186,7 +186,7 @@ spec:
   replay: {window: 24h, onDuplicate: tag}
   handshake: {enabled: true, verifyToken: {env: META_VERIFY_TOKEN}}
   onStoreFailure: local
-  log: {allowed: 1/100}
+  log: {allowed: 1/100, audit: denied}
 `)
 	want := []policy.EndpointInfo{{
 		Name: "github-ci", Labels: map[string]string{"team": "ci"}, Scheme: "github", MaxBytes: 2 << 20,

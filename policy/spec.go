@@ -160,6 +160,7 @@ type verifyTokenSpec struct {
 
 type logSpec struct {
 	Allowed shareSpec `yaml:"allowed" doc:"Share of allowed deliveries that are logged, as 1/100. Default: all."`
+	Audit   auditSpec `yaml:"audit" doc:"Which decisions go into the audit file (serve --audit): none (the default), denied or all."`
 }
 
 type (
@@ -171,6 +172,7 @@ type (
 	confirmSpec      string
 	storeFailureSpec string
 	bySpec           string
+	auditSpec        string
 )
 
 // choices are the words that a type may have.
@@ -178,7 +180,18 @@ func (modeSpec) choices() []string         { return []string{"enforce", "shadow"
 func (onDuplicateSpec) choices() []string  { return []string{"deny", "acknowledge", "tag", "allow"} }
 func (confirmSpec) choices() []string      { return []string{"outcome"} }
 func (storeFailureSpec) choices() []string { return []string{"local", "deny", "allow"} }
+func (auditSpec) choices() []string        { return []string{"none", "denied", "all"} }
 func (bySpec) choices() []string           { return []string{"endpoint", "clientAddress", "header"} }
+
+func (s auditSpec) audit() Audit {
+	switch s {
+	case "all":
+		return AuditAll
+	case "denied":
+		return AuditDenied
+	}
+	return AuditNone
+}
 
 var daysForm = regexp.MustCompile(`^(\d+)d(.*)$`)
 

@@ -75,6 +75,8 @@ var metricUses = map[string]metricUse{
 	"trace_spans_total":                                   {"counter", "Do traces arrive? Only with traces."},
 	"ready":                                               {"gauge", "Which server gets no deliveries?"},
 	"incidents":                                           {"gauge", "Is anything paused, revoked or blocked by the people on call? On every server the same."},
+	"audit_errors_total":                                  {"counter", "Can the audit file be written? Only with `--audit`."},
+	"audit_lost_lines_total":                              {"counter", "How many lines are not in the audit file? A `dropped` line says so there. Only with `--audit`."},
 	"admin_requests_total":                                {"counter", "Does somebody try tokens, or ask from elsewhere? `result` is ok, refused, invalid or failed."},
 	"build_info":                                          {"gauge", "Which versions run?"},
 }
@@ -97,6 +99,7 @@ func describedMetrics() (map[string]described, error) {
 	m.WatchReady(func() bool { return true })
 	m.WatchIncidents(func() []incident.Incident { return nil })
 	m.Admin()
+	m.Audit()
 	m.WatchReplicas(func() int { return 1 })
 	ch := make(chan *prometheus.Desc)
 	go func() {

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/hookauthz/hookauthz/audit"
 	"github.com/hookauthz/hookauthz/extauthz"
 	"github.com/hookauthz/hookauthz/loglimit"
 	"github.com/hookauthz/hookauthz/policy"
@@ -36,6 +37,8 @@ type Config struct {
 	Secrets func(context.Context, SecretsQuery) Secrets
 	// Incidents knows what the people on call hold up. Nil: there is no such thing here.
 	Incidents Incidents
+	// Audit is the audit file. Nil: there is none.
+	Audit *audit.Log
 	// Answered is told the status of each answer. Nil: nobody is.
 	Answered func(status int)
 	// Policies are those in force. Required for /api/v1/endpoints.

@@ -51,6 +51,12 @@ func (a *api) routes(mux *http.ServeMux) {
 		mux.HandleFunc("GET /api/v1/endpoints/{name}", a.read(nil, a.endpoint))
 		mux.HandleFunc("GET /api/v1/denials", a.read(append([]string{"endpoint", "reason"}, pageParameters...), a.denials))
 	}
+	if a.config.Audit != nil {
+		a.audit(mux)
+	} else {
+		mux.HandleFunc("GET /api/v1/audit", noAudit)
+		mux.HandleFunc("GET /api/v1/audit/verify", noAudit)
+	}
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, &Error{http.StatusNotFound, "not_found", fmt.Sprintf("there is no %.16s %.200q", r.Method, r.URL.Path), "docs/admin.md lists what there is"})
 	})
