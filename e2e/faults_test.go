@@ -432,6 +432,9 @@ func (x *faults) run(f fault, lasting time.Duration, table *comparison) {
 	if n := x.commands() - commands; f.name == "none" && n != len(before) {
 		t.Errorf("%d deliveries took %d commands, want one each", len(before), n)
 	}
+	if f.name == "none" {
+		redistest.Eventually(t, "the store has run every script that was sent to it, and no other", x.heard)
+	}
 	x.passed("healthy", before)
 	before = only(before, allowed)
 	x.closed() // what was late is written back
@@ -497,6 +500,12 @@ func (x *faults) commands() int {
 		return 0
 	}
 	return x.server.Calls(x.t, "evalsha") - x.server.Calls(x.t, "zremrangebyscore")
+}
+
+// heard says whether the server has run just as many scripts as were sent on the way to it.
+func (x *faults) heard() bool {
+	sent := x.proxy.Asked("EVALSHA") + x.proxy.Asked("EVAL")
+	return sent > 0 && sent == x.server.Calls(x.t, "evalsha")+x.server.Calls(x.t, "eval")
 }
 
 // passed wants every valid delivery to pass. At onStoreFailure: deny one may be refused, for a machine that was too busy to answer in time.

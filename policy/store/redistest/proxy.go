@@ -1,8 +1,11 @@
 package redistest
 
 import (
+	"bufio"
 	"io"
 	"net"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +20,7 @@ type Proxy struct {
 	fault Fault
 	eased chan struct{} // closed when the fault changes
 	conns map[net.Conn]struct{}
+	asked map[string]int
 	done  sync.WaitGroup
 }
 
@@ -34,7 +38,7 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proxy{listener: l, target: target, eased: make(chan struct{}), conns: make(map[net.Conn]struct{})}
+	p := &Proxy{listener: l, target: target, eased: make(chan struct{}), conns: make(map[net.Conn]struct{}), asked: make(map[string]int)}
 	p.done.Go(p.accept)
 	t.Cleanup(func() {
 		l.Close()
@@ -46,6 +50,48 @@ func NewProxy(t testing.TB, target string) *Proxy {
 
 // URL is the proxy as --store takes it.
 func (p *Proxy) URL() string { return "redis://" + p.listener.Addr().String() + "/0" }
+
+// Asked is how often clients have sent a command, such as EVALSHA, whatever became of it.
+func (p *Proxy) Asked(command string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.asked[command]
+}
+
+// note reads the commands of one client: arrays of bulk strings.
+func (p *Proxy) note(from io.Reader) {
+	r := bufio.NewReader(from)
+	defer io.Copy(io.Discard, r) // what is no command is passed on all the same
+	length := func(mark byte) (n int, ok bool) {
+		line, err := r.ReadString('\n')
+		if err != nil || line[0] != mark {
+			return 0, false
+		}
+		n, err = strconv.Atoi(strings.TrimSpace(line[1:]))
+		return n, err == nil
+	}
+	for {
+		words, ok := length('*')
+		if !ok {
+			return
+		}
+		for i := range words {
+			n, ok := length('$')
+			if !ok {
+				return
+			}
+			word := make([]byte, n+len("\r\n"))
+			if _, err := io.ReadFull(r, word); err != nil {
+				return
+			}
+			if i == 0 {
+				p.mu.Lock()
+				p.asked[string(word[:n])]++
+				p.mu.Unlock()
+			}
+		}
+	}
+}
 
 // Set changes what the network does.
 func (p *Proxy) Set(f Fault) {
@@ -83,8 +129,13 @@ func (p *Proxy) serve(client net.Conn) {
 	}
 	defer p.drop(client, server)
 	var both sync.WaitGroup
-	both.Go(func() { p.copy(server, client, false) })
-	both.Go(func() { p.copy(client, server, true) })
+	reader, writer := io.Pipe()
+	both.Go(func() { p.note(reader) })
+	both.Go(func() {
+		defer writer.Close()
+		p.copy(io.MultiWriter(writer, server), server, client, false)
+	})
+	both.Go(func() { p.copy(client, client, server, true) })
 	both.Wait()
 }
 
@@ -106,7 +157,7 @@ func (p *Proxy) drop(conns ...net.Conn) {
 }
 
 // copy passes on what arrives. It ends both directions where one ends.
-func (p *Proxy) copy(to, from net.Conn, reply bool) {
+func (p *Proxy) copy(out io.Writer, to, from net.Conn, reply bool) {
 	defer to.Close()
 	defer from.Close()
 	buffer := make([]byte, 64<<10)
@@ -116,7 +167,7 @@ func (p *Proxy) copy(to, from net.Conn, reply bool) {
 			if !p.pass(reply) {
 				return
 			}
-			if _, err := to.Write(buffer[:n]); err != nil {
+			if _, err := out.Write(buffer[:n]); err != nil {
 				return
 			}
 		}
