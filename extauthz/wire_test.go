@@ -3,6 +3,8 @@ package extauthz
 import (
 	"encoding/json"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -315,26 +318,142 @@ func FuzzDecodeEqualsTheLibrary(f *testing.F) {
 		f.Add(data)
 		f.Add(append(data, data...)) // messages merge
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		var m authv3.CheckRequest
-		wanted := proto.Unmarshal(data, &m)
-		var got policy.Request
-		err := new(decoder).decode(split(data), &got)
-		if wanted != nil {
-			return // decode may pass over what it does not need
-		}
+	for _, data := range recorded(f) {
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) { equalsTheLibrary(t, data) })
+}
+
+// equalsTheLibrary reads a message in segments, with a decoder that has read another one before.
+func equalsTheLibrary(t fataler, data []byte) {
+	t.Helper()
+	var m authv3.CheckRequest
+	wanted := proto.Unmarshal(data, &m)
+	d := new(decoder)
+	if err := d.decode(split(usedBefore), new(policy.Request)); err != nil {
+		t.Fatal(err)
+	}
+	d.reset()
+	var got policy.Request
+	err := d.decode(split(data), &got)
+	if wanted != nil {
+		return // decode may pass over what it does not need
+	}
+	if err != nil {
+		t.Fatal("refused what is well-formed:", err)
+	}
+	want := typedDecode(&m)
+	sortHeaders(&got)
+	sortHeaders(want)
+	if len(got.Body) > 0 {
+		got.Body = [][]byte{slices.Concat(got.Body...)}
+	}
+	if diff := cmp.Diff(*want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Fatal("request (-library +decode):\n" + diff)
+	}
+}
+
+// usedBefore is a message that leaves something in every place of a decoder.
+var usedBefore = func() []byte {
+	m := (&delivery{extension: map[string]string{endpointExtension: "before"}, peer: "192.0.2.99", id: "before", method: "PUT", host: "before", path: "/before",
+		headers: []policy.Header{{Name: "x-request-id", Value: "before"}, {Name: "x-before", Value: strings.Repeat("b", 300)}}, body: []byte("before")}).request(false)
+	m.Attributes.Request.Http.Headers, m.Attributes.Request.Http.Body = map[string]string{"x-before": "before"}, "before"
+	data, _ := proto.Marshal(m)
+	return data
+}()
+
+// recorded are checks as Envoy 1.40 sent them; the end-to-end test TestRecord writes them.
+func recorded(t testing.TB) map[string][]byte {
+	t.Helper()
+	files, err := filepath.Glob("testdata/envoy/*.bin")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no recorded checks: ", err)
+	}
+	out := make(map[string][]byte)
+	for _, name := range files {
+		data, err := os.ReadFile(name)
 		if err != nil {
-			t.Fatalf("refused what is well-formed: %v", err)
+			t.Fatal(err)
 		}
-		want := typedDecode(&m)
-		sortHeaders(&got)
-		sortHeaders(want)
-		if len(got.Body) > 0 {
-			got.Body = [][]byte{slices.Concat(got.Body...)}
+		out[strings.TrimSuffix(filepath.Base(name), ".bin")] = data
+	}
+	return out
+}
+
+// What Envoy sends is read as the library reads it, and every way to cut it short is survived.
+func TestDecodeWhatEnvoySends(t *testing.T) {
+	states := map[string]policy.BodyState{"no-body": policy.NoBody, "empty": policy.NoBody, "partial": policy.PartialBody, "text": policy.TextBody}
+	for name, data := range recorded(t) {
+		t.Run(name, func(t *testing.T) {
+			equalsTheLibrary(t, data)
+			for cut := range min(len(data), 6000) {
+				equalsTheLibrary(t, data[:cut])
+			}
+			r := new(policy.Request)
+			if err := new(decoder).decode([][]byte{data}, r); err != nil {
+				t.Fatal(err)
+			}
+			want, listed := states[name]
+			if !listed {
+				want = policy.WholeBody
+			}
+			if r.BodyState != want || r.Endpoint != "raw" || r.Merged != (name == "merged") || !r.Peer.IsLoopback() {
+				t.Errorf("got body state %d, endpoint %q, merged %v, peer %v", r.BodyState, r.Endpoint, r.Merged, r.Peer)
+			}
+		})
+	}
+}
+
+// wireMessage draws a message of fields that are known and unknown, once and repeated, in every wire type.
+func wireMessage(t *rapid.T, depth int) []byte {
+	var b []byte
+	for range rapid.IntRange(0, 5).Draw(t, "fields") {
+		number := rapid.OneOf(rapid.Int32Range(1, 14), rapid.SampledFrom([]int32{1, 1, 2, 4, 4, 10, 13, 15, 16, 1 << 20})).Draw(t, "number")
+		n := protowire.Number(number)
+		switch rapid.IntRange(0, 9).Draw(t, "kind") {
+		case 0:
+			b = protowire.AppendVarint(protowire.AppendTag(b, n, protowire.VarintType), rapid.Uint64().Draw(t, "varint"))
+		case 1:
+			b = protowire.AppendFixed32(protowire.AppendTag(b, n, protowire.Fixed32Type), 7)
+		case 2:
+			b = protowire.AppendFixed64(protowire.AppendTag(b, n, protowire.Fixed64Type), 7)
+		case 3:
+			b = protowire.AppendTag(b, n, protowire.StartGroupType)
+			if depth > 0 {
+				b = append(b, wireMessage(t, depth-1)...)
+			}
+			b = protowire.AppendTag(b, n, protowire.EndGroupType)
+		case 4:
+			b = protowire.AppendString(protowire.AppendTag(b, n, protowire.BytesType), rapid.SampledFrom([]string{"", "POST", "hookauthz.endpoint", "x-envoy-auth-partial-body",
+				"false", "192.0.2.1", ":authority", "X-A", "\xff", strings.Repeat("t", 130)}).Draw(t, "text"))
+		default:
+			var inner []byte
+			if depth > 0 {
+				inner = wireMessage(t, depth-1)
+			}
+			b = protowire.AppendBytes(protowire.AppendTag(b, n, protowire.BytesType), inner)
 		}
-		if diff := cmp.Diff(*want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
-			t.Errorf("request (-library +decode):\n%s", diff)
+	}
+	return b
+}
+
+// Any fields in any order are read as the library reads them: the last of a text wins, messages merge, what is unknown is passed over.
+func TestDecodeOfAnyFieldsEqualsTheLibrary(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		data := wireMessage(t, 6)
+		if rapid.Bool().Draw(t, "in the request") { // where nearly all is read
+			for range rapid.IntRange(0, 8).Draw(t, "texts") {
+				n := rapid.SampledFrom([]protowire.Number{httpID, httpMethod, httpPath, httpHost, httpBody, httpRawBody}).Draw(t, "number")
+				data = protowire.AppendString(protowire.AppendTag(data, n, protowire.BytesType), rapid.SampledFrom([]string{"", "a", "b", strings.Repeat("t", 130)}).Draw(t, "text"))
+			}
+			for _, n := range []protowire.Number{requestHTTP, attributesRequest, checkAttributes} {
+				data = protowire.AppendBytes(protowire.AppendTag(nil, n, protowire.BytesType), data)
+			}
 		}
+		if cut := rapid.IntRange(0, 3*len(data)).Draw(t, "cut"); cut < len(data) {
+			data = data[:cut]
+		}
+		equalsTheLibrary(t, data)
 	})
 }
 
