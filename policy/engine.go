@@ -160,6 +160,9 @@ func (c *check) decide() Decision {
 			c.note("policy %q decides", w.name)
 		}
 	}
+	if reason == OK && c.ctx.Err() != nil { // whatever it costs to decide would be for nothing
+		reason = DeadlineExceeded
+	}
 	if c.refused("policy", reason) ||
 		c.refused("paused", c.paused()) ||
 		c.refused("source", c.source()) ||
