@@ -45,9 +45,9 @@ const method = `
   quantiles of all calls of all rounds.
 - **CPU** is user and system time of the server's process alone, from its CPU clock, in nanoseconds. The caller's part of the loopback is not in it, and the caller shares
   the machine: checks/s says what both together do on these cores, at 16 checks at once over 2 connections.
-- **Deliveries.** Every one is new: its body, its signature and its stream differ from all others of the run, so that the replay memory records each of them; one that was not would be
-  denied, and end the run. The caller changes the end of a body that is encoded already and computes the last block of the HMAC; the server computes all of it. It reads the code of every
-  reply, and one that is not as it must be ends the run.
+- **Deliveries.** Every one is new: its body, its signature and its stream differ from all others of the run, so that the replay memory records each of
+  them. The caller changes the end of a body that is encoded already and computes the last block of the HMAC; the server computes all of it. The caller reads
+  the code of every reply, and one that is not as it must be ends the run: a delivery that was not new would be denied.
 - **Full policy**: address list, signature (GitHub's HMAC-SHA256), failed-verification budget, one rate limit, and replay memory of 30 s, so that deliveries are
   forgotten within the run as others are recorded. **Signature only** keeps no state. Every decision is logged as JSON into a pipe, as in a container; the lines are
   counted, and a missing one ends the run. Denials come as a flood, of which the log holds the first ten a second and a count.
