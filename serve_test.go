@@ -229,7 +229,7 @@ func TestServe(t *testing.T) {
 	if got := reason(t, conn, delivery("/a", "other", "hello")); got != "signature_mismatch" {
 		t.Errorf("a forged one: %s, want signature_mismatch", got)
 	}
-	for path, want := range map[string]string{"/healthz": "ok", "/readyz": "ok", "/debug/pprof/cmdline": "", "/api/v1/status": `"environment":"test"`} {
+	for path, want := range map[string]string{"/healthz": "ok", "/readyz": "ok", "/debug/pprof/goroutine": "", "/api/v1/status": `"environment":"test"`} {
 		if status, body := s.get(path); status != 200 || !strings.Contains(body, want) {
 			t.Errorf("%s: %d %q, want 200 with %q", path, status, body, want)
 		}

@@ -35,6 +35,10 @@ const (
 	traceFlush = 5 * time.Second
 )
 
+// traceRetry gives a collector that is restarted the time to come back. What is to be sent meanwhile waits in a queue of 2048 spans
+// (OTEL_BSP_MAX_QUEUE_SIZE), and what finds no room there is lost.
+var traceRetry = otlptracehttp.RetryConfig{Enabled: true, InitialInterval: 500 * time.Millisecond, MaxInterval: 5 * time.Second, MaxElapsedTime: 15 * time.Second}
+
 // traceSettings are what the OTEL_ variables say and the SDK does not read by itself. The rest of them (endpoints, headers, certificates,
 // sampler, resource, queue) it reads, and they are only checked here.
 type traceSettings struct {
@@ -175,9 +179,9 @@ func (s *traceSettings) open(ctx context.Context, name string, stdout io.Writer)
 	case name == "console":
 		return stdouttrace.New(stdouttrace.WithWriter(stdout))
 	case s.protocol == "grpc":
-		return otlptracegrpc.New(ctx)
+		return otlptracegrpc.New(ctx, otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig(traceRetry)))
 	}
-	return otlptracehttp.New(ctx)
+	return otlptracehttp.New(ctx, otlptracehttp.WithRetry(traceRetry))
 }
 
 // tracer makes spans; nil where traces are off.

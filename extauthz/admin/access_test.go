@@ -87,8 +87,8 @@ func TestAccess(t *testing.T) {
 		{"a parameter is none", closed, "localhost", "GET", "/metrics?token=" + operatorToken, nil, 401, "token_missing"},
 		{"read-only does not act", closed, "localhost", "POST", "/api/v1/status", bearer(readerToken), 403, "role"},
 		{"read-only does not delete", closed, "localhost", "DELETE", "/api/v1/status", bearer(readerToken), 403, "role"},
-		{"read-only sees no profiles", closed, "localhost", "GET", "/debug/pprof/cmdline", bearer(readerToken), 403, "role"},
-		{"operator sees profiles", closed, "localhost", "GET", "/debug/pprof/cmdline", bearer(operatorToken), 200, ""},
+		{"read-only sees no profiles", closed, "localhost", "GET", "/debug/pprof/goroutine", bearer(readerToken), 403, "role"},
+		{"operator sees profiles", closed, "localhost", "GET", "/debug/pprof/goroutine", bearer(operatorToken), 200, ""},
 
 		{"a name that was given", closed, "HOOKS.example.com:9002", "GET", "/healthz", nil, 200, ""},
 		{"loopback", free, "127.8.0.1:9002", "GET", "/metrics", nil, 200, ""},
@@ -132,7 +132,7 @@ func TestAccess(t *testing.T) {
 				t.Errorf("%d with WWW-Authenticate %q", w.Code, challenge)
 			}
 			for _, secret := range []string{operatorToken, readerToken, expiredToken} {
-				if tt.path != "/debug/pprof/cmdline" && strings.Contains(w.Body.String(), secret) {
+				if tt.path != "/debug/pprof/goroutine" && strings.Contains(w.Body.String(), secret) {
 					t.Errorf("the answer holds a token: %s", w.Body)
 				}
 			}

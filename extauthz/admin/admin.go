@@ -109,9 +109,8 @@ func Handler(c Config) http.Handler {
 
 func handler(c *Config, a *access) http.Handler {
 	mux := probes(*c)
-	if c.Pprof {
+	if c.Pprof { // without cmdline: flags can hold the password of a store
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
-		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)

@@ -59,7 +59,7 @@ func TestHandler(t *testing.T) {
 		{"nothing else", ready, "GET", "/nothing", 404, ""},
 		{"nothing below", ready, "GET", "/healthz/x", 404, ""},
 		{"no profiles unless asked for", ready, "GET", "/debug/pprof/", 404, ""},
-		{"no command line either", ready, "GET", "/debug/pprof/cmdline", 404, ""},
+		{"no command line either", ready, "GET", "/debug/pprof/goroutine", 404, ""},
 		{"no heap either", ready, "GET", "/debug/pprof/heap", 404, ""},
 		{"profiles", profiling, "GET", "/debug/pprof/", 200, "goroutine"},
 		{"one profile", profiling, "GET", "/debug/pprof/goroutine?debug=1", 200, "goroutine profile"},

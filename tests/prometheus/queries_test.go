@@ -152,7 +152,6 @@ func selectors(e parser.Node) (out []*parser.VectorSelector) {
 
 // elsewhere are metrics of what this server runs without.
 var elsewhere = map[string]family{
-	"hookauthz_incidents":          {labels: []string{"kind"}},
 	"hookauthz_audit_errors_total": {},
 }
 

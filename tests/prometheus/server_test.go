@@ -128,19 +128,19 @@ func exposed(t *testing.T) map[string]family {
 			t.Errorf("the server: %v", err)
 		}
 	})
-	addresses := make(chan [2]string, 1)
+	addresses := make(chan [3]string, 1)
 	var written strings.Builder // until the server ends
 	go func() {
 		defer close(ended)
 		for lines := bufio.NewScanner(log); lines.Scan(); {
 			written.WriteString(lines.Text() + "\n")
-			var line struct{ Msg, Listen, Metrics string }
+			var line struct{ Msg, Listen, Metrics, Admin string }
 			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "serving" {
-				addresses <- [2]string{line.Listen, line.Metrics}
+				addresses <- [3]string{line.Listen, line.Metrics, line.Admin}
 			}
 		}
 	}()
-	var at [2]string
+	var at [3]string
 	select {
 	case at = <-addresses:
 	case <-ended:
@@ -173,6 +173,13 @@ func exposed(t *testing.T) map[string]family {
 		}
 	}
 
+	https := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	defer https.CloseIdleConnections()
+	if response, err := https.Get("https://" + at[2] + "/api/v1/status"); err != nil {
+		t.Fatal(err)
+	} else {
+		response.Body.Close()
+	}
 	logs, err := accesslogv3.NewAccessLogServiceClient(conn).StreamAccessLogs(t.Context())
 	if err != nil {
 		t.Fatal(err)
