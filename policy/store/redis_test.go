@@ -172,6 +172,36 @@ func TestRedisKeys(t *testing.T) {
 	}
 }
 
+// A proxy in between sees one command for each delivery, however many are under way at once.
+func TestRedisOnTheWire(t *testing.T) {
+	s := redistest.Start(t)
+	proxy := redistest.NewProxy(t, s.Address())
+	r := open(t, proxy.URL(), nil)
+	if _, err := r.Take(within(t, time.Second), delivery(0)); err != nil { // the server knows the script from then on
+		t.Fatal(err)
+	}
+	before := proxy.Asked("EVALSHA")
+	const deliveries = 200
+	var all sync.WaitGroup
+	for n := range deliveries {
+		all.Go(func() {
+			take := delivery(n + 1)
+			take.Stream, take.Window, take.Reservation = fmt.Sprint(n), time.Hour, time.Minute
+			take.Buckets = []policy.Bucket{{Key: key(1), Limit: rate.Limit{Count: 1e6, Period: time.Second, Burst: 1e6}}}
+			if got, err := r.Take(within(t, 10*time.Second), take); err != nil || got.Duplicate {
+				t.Errorf("got %+v, %v, want a new delivery", got, err)
+			}
+		})
+	}
+	all.Wait()
+	if got := proxy.Asked("EVALSHA") - before; got != deliveries {
+		t.Errorf("%d commands for %d deliveries", got, deliveries)
+	}
+	if got := proxy.Asked("EVAL"); got != 1 {
+		t.Errorf("the script was sent %d times, want once", got)
+	}
+}
+
 func TestRedisSendsItsScriptAgain(t *testing.T) {
 	s := redistest.Start(t)
 	r := open(t, s.URL(), nil)
