@@ -8,8 +8,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"helm.sh/helm/v4/pkg/chart/common"
 	"helm.sh/helm/v4/pkg/chart/common/util"
+	"helm.sh/helm/v4/pkg/chart/v2/lint"
+	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	"helm.sh/helm/v4/pkg/engine"
 	"sigs.k8s.io/yaml"
@@ -132,6 +135,62 @@ func TestHelmNothing(t *testing.T) {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error %q, want %s in it", err, want)
 		}
+	}
+}
+
+func TestHelmLint(t *testing.T) {
+	for name, text := range goodValues(t) {
+		var values map[string]any
+		if err := yaml.UnmarshalStrict([]byte(text), &values); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range lint.RunAll(chart, values, "security").Messages {
+			if m.Severity > support.InfoSev { // it would have an icon
+				t.Errorf("%s: %s", name, m)
+			}
+		}
+	}
+}
+
+// The first example of the README stands on its own, and each later one is laid over it.
+func TestHelmReadme(t *testing.T) {
+	var base string
+	laid := 0
+	for _, part := range strings.Split(files(t, filepath.Join(chart, "README.md"))["README"], "\n```yaml\n")[1:] {
+		example, _, _ := strings.Cut(part, "\n```")
+		switch {
+		case base == "":
+			base = example
+		case strings.HasPrefix(example, "sidecar.istio.io/"): // an annotation
+			continue
+		}
+		laid++
+		if _, _, err := helm(t, base, example); err != nil {
+			t.Errorf("%v with:\n%s", err, example)
+		}
+	}
+	if laid < 4 {
+		t.Errorf("%d examples, want those of every section", laid)
+	}
+}
+
+// The alert rules that we ship are what a PrometheusRule takes.
+func TestHelmAlertRules(t *testing.T) {
+	rules := files(t, filepath.Join(root, "deploy", "prometheus", "rules.yaml"))["rules"]
+	values, err := yaml.Marshal(map[string]any{"prometheusRule": map[string]any{"enabled": true, "rules": rules}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := only(t, objects(t, chartOf(t, goodValues(t)["mtls"]+string(values))), "PrometheusRule")
+	if err := conform(nil, o); err != nil {
+		t.Fatal(err)
+	}
+	var file map[string]any
+	if err := yaml.Unmarshal([]byte(rules), &file); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(file["groups"], at(o, "spec", "groups")); diff != "" {
+		t.Errorf("groups of the file (-) and of the object (+):\n%s", diff)
 	}
 }
 

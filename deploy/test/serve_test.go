@@ -161,7 +161,9 @@ func newPod(t *testing.T, deployment object, all []object) *pod {
 		p.args = append(p.args, name)
 	}
 	for _, e := range list(c, "env") {
-		p.env = append(p.env, text(e, "name")+"="+text(e, "value"))
+		if at(e, "value") != nil {
+			p.env = append(p.env, text(e, "name")+"="+text(e, "value"))
+		}
 	}
 	return p
 }

@@ -77,7 +77,7 @@
 {{- $faults = append $faults "networkPolicy.prometheus names nobody, so the ServiceMonitor would find nothing: say where Prometheus is" -}}
 {{- end -}}
 {{- if and $v.prometheusRule.enabled (not $v.prometheusRule.rules) -}}
-{{- $faults = append $faults "prometheusRule.rules is empty: give the file, --set-file prometheusRule.rules=FILE" -}}
+{{- $faults = append $faults "prometheusRule.rules is empty: give the file, --set-file prometheusRule.rules=deploy/prometheus/rules.yaml" -}}
 {{- end -}}
 {{- range $v.extraVolumeMounts -}}
 {{- if and (ne .mountPath "/vault/secrets") (regexMatch "^/(etc/hookauthz|run/hookauthz|var/cache/hookauthz)" .mountPath) -}}
