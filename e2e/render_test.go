@@ -31,7 +31,7 @@ func validate(t *testing.T, text []byte) {
 	}
 }
 
-// Envoy takes every golden file of envoy/: bootstraps as they are, parts in a listener.
+// Envoy takes every golden file of envoy/, bootstraps as they are and parts in a listener, and the file of the sidecar in deploy/.
 func TestEnvoyTakesWhatIsRendered(t *testing.T) {
 	setup(t)
 	dir := t.TempDir()
@@ -42,13 +42,15 @@ func TestEnvoyTakesWhatIsRendered(t *testing.T) {
 	if err != nil || len(files) < 10 {
 		t.Fatalf("%d golden files (error %v), want 10 and more", len(files), err)
 	}
+	files = append(files, filepath.Join(root, "deploy", "kustomize", "overlays", "uds-sidecar", "envoy.yaml"))
+	made := strings.NewReplacer("/run/hookauthz-tls", dir, "/run/envoy-tls/tls.crt", dir+"/hooks.pem", "/run/envoy-tls/tls.key", dir+"/hooks.key")
 	for _, file := range files {
 		scenario(t, filepath.Base(file), func(t *testing.T) {
 			text, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
-			text = []byte(strings.ReplaceAll(string(text), "/run/hookauthz-tls", dir))
+			text = []byte(made.Replace(string(text)))
 			if strings.HasPrefix(filepath.Base(file), "filter-") {
 				text = inListener(t, text)
 			}
