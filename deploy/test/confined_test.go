@@ -42,7 +42,7 @@ var (
 	secretName  = regexp.MustCompile(`(?i)secret|token|passw|credential|apikey|headers`)
 	secretText  = regexp.MustCompile(`PRIVATE KEY|whsec_|xox[bp]-|(?i)passw(or)?d\s*[:=]\s*\S`)
 	exactImage  = regexp.MustCompile(`^[^:@]+(:[^:@]+)?(@sha256:[0-9a-f]{64}|:[^:@/]+)$`)
-	safeVolumes = []string{"configMap", "secret", "csi", "projected", "emptyDir"}
+	safeVolumes = []string{"configMap", "secret", "csi", "projected", "emptyDir", "persistentVolumeClaim"}
 )
 
 type report = func(format string, args ...any)

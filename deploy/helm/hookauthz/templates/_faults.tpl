@@ -42,6 +42,9 @@
 {{- $faults = append $faults "networkPolicy.store names nobody, so the store cannot be reached: say where it is, by a podSelector, a namespaceSelector or an ipBlock" -}}
 {{- end -}}
 {{- end -}}
+{{- if and $v.data.existingClaim (include "hookauthz.many" .) -}}
+{{- $faults = append $faults "data.existingClaim is for one replica: each writes files of its own. Leave it out, and let the store keep incident actions" -}}
+{{- end -}}
 {{- if eq $v.listener.mode "mtls" -}}
 {{- if not $v.listener.tls.secretName -}}
 {{- $faults = append $faults "listener.tls.secretName is missing: mode mtls needs a Secret with tls.crt, tls.key and ca.crt (or use mode uds, or insecure where a mesh secures the way)" -}}
@@ -80,7 +83,7 @@
 {{- $faults = append $faults "prometheusRule.rules is empty: give the file, --set-file prometheusRule.rules=deploy/prometheus/rules.yaml" -}}
 {{- end -}}
 {{- range $v.extraVolumeMounts -}}
-{{- if and (ne .mountPath "/vault/secrets") (regexMatch "^/(etc/hookauthz|run/hookauthz|var/cache/hookauthz)" .mountPath) -}}
+{{- if and (ne .mountPath "/vault/secrets") (regexMatch "^/(etc/hookauthz|run/hookauthz|var/cache/hookauthz|var/lib/hookauthz)" .mountPath) -}}
 {{- $faults = append $faults (printf "extraVolumeMounts: %s is the chart's own" .mountPath) -}}
 {{- end -}}
 {{- end -}}

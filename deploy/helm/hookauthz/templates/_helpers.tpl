@@ -109,6 +109,10 @@ capabilities: {drop: [ALL]}
 - --max-body={{ .Values.maxBody }}
 - --max-inflight-bytes={{ .Values.maxInflight }}
 - --cache-dir=/var/cache/hookauthz
+- --state=/var/lib/hookauthz/incidents
+{{- if .Values.audit.enabled }}
+- --audit=/var/lib/hookauthz/audit.jsonl
+{{- end }}
 - --drain={{ .Values.drain }}
 - --log-level={{ .Values.log.level }}
 - --log-format={{ .Values.log.format }}
