@@ -122,6 +122,12 @@ func (c *EnvoyConfig) Cluster(name string) map[string]any {
 	panic("no cluster " + name)
 }
 
+// AddCluster adds a cluster.
+func (c *EnvoyConfig) AddCluster(cluster map[string]any) {
+	resources := at[map[string]any](c.Tree, "static_resources")
+	resources["clusters"] = append(resources["clusters"].([]any), cluster)
+}
+
 // Listener is one listener of the configuration.
 type Listener struct{ tree map[string]any }
 
