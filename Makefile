@@ -3,7 +3,7 @@
 SHELL       := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build test check unit sdk e2e browser manifests golden schemas prometheus demo docs bench faults fuzz clean
+.PHONY: help build envoy test check unit sdk e2e browser manifests golden schemas prometheus demo docs bench faults fuzz clean
 
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 STATICCHECK := 2026.2.2
@@ -75,9 +75,10 @@ demo: ## See deliveries pass and be refused at a real Envoy (ONCE=1: end after t
 docs: ## Write the pages of docs/ that are made from data
 	go run ./docs/generate
 
-envoy: ## Write examples/envoy.yaml from its policies, and the golden files of envoy/
+envoy: ## Write examples/envoy.yaml from its policies, the golden files of envoy/, and what deploy/ shows of render
 	go test -count=1 -run '^TestExampleIsUpToDate$$' . -update
 	go test -count=1 ./envoy -update
+	cd deploy/test && go test -count=1 -run '^TestRenderedFilesAreUpToDate$$' . -update
 
 bench: build ## Measure what a check costs into docs/performance.md (BENCH=-quick: only show that it runs)
 	@mkdir -p .cache/bin && go build -o .cache/bin/bench ./bench
