@@ -283,7 +283,7 @@ func (c *policyCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
 	gauge(c.info, 1, set.Revision())
-	gauge(c.warnings, float64(len(set.Warnings())))
+	gauge(c.warnings, float64(len(set.Warnings())+len(set.SecretWarnings())))
 	series := *c.endpoints.Load()
 	for _, e := range set.Endpoints() {
 		mode := "enforce"
@@ -295,6 +295,9 @@ func (c *policyCollector) Collect(ch chan<- prometheus.Metric) {
 			if at := s.allowed.Load(); at != 0 {
 				gauge(c.lastAllowed, float64(at)/1000, e.Name)
 			}
+		}
+		for _, dir := range e.EmptyFolders {
+			gauge(c.available, 0, e.Name, dir)
 		}
 		for _, v := range e.Versions {
 			available := 0.0

@@ -112,7 +112,7 @@ spec:
 		`hookauthz_open_calls`:                                                         0,
 		`hookauthz_open_calls_limit`:                                                   4096,
 		`hookauthz_policy_faults`:                                                      0,
-		`hookauthz_policy_warnings`:                                                    0,
+		`hookauthz_policy_warnings`:                                                    1, // the secret is a weak one
 		`hookauthz_body_bytes_count`:                                                   4,
 		`hookauthz_checks_in_flight`:                                                   0,
 		`hookauthz_store_duration_seconds_count{op="take"}`:                            3, // one of them counts failed verifications
@@ -332,4 +332,17 @@ func TestChecksInFlight(t *testing.T) {
 	}
 	close(leave)
 	<-done
+}
+
+// A folder of secrets that is empty is seen, though there is no version to show; twice in a policy it is one series.
+func TestEmptyFolder(t *testing.T) {
+	m := NewMetrics("")
+	m.SetPolicies(policies(t, webhook(`scheme: github, secrets: [{dir: missing}, {dir: missing}, {version: "1", env: SECRET}]`)), noon)
+	want := map[string]float64{
+		`hookauthz_secret_available{endpoint="hook",version="dir missing"}`: 0,
+		`hookauthz_secret_available{endpoint="hook",version="1"}`:           1,
+	}
+	if diff := cmp.Diff(want, matching(series(t, m), "hookauthz_secret_available")); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 }

@@ -59,6 +59,7 @@ type Webhook struct {
 	tolerance  time.Duration
 	publicURL  string
 	versions   []version
+	empty      []string // folders of secrets that none could be read from, as "dir PATH", which is no version's name
 
 	failures          rate.Limit
 	failuresUnlimited bool
@@ -500,6 +501,9 @@ func (c *compiler) folder(k keySource, seen map[string]bool) {
 	if err != nil {
 		c.load.unread = true
 		c.secretFault(k, err.Error(), "put a file for each version there")
+		if name := "dir " + k.dir; !slices.Contains(c.webhook.empty, name) {
+			c.webhook.empty = append(c.webhook.empty, name)
+		}
 		return
 	}
 	for _, ref := range refs {

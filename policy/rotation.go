@@ -20,7 +20,8 @@ const (
 
 // SecretStatus says where a secret version is in its life.
 type SecretStatus struct {
-	Endpoint  string       `json:"endpoint"`
+	Endpoint string `json:"endpoint"`
+	// Version is its name; "dir PATH" stands for a folder that no version could be read from.
 	Version   string       `json:"version"`
 	Scheme    string       `json:"scheme"`
 	State     VersionState `json:"state"`
@@ -86,6 +87,10 @@ func (e *Engine) Rotation(o RotationOptions) []SecretStatus {
 			})
 		}
 		all = append(all, r.judged()...)
+		for _, dir := range w.empty {
+			all = append(all, SecretStatus{Endpoint: w.name, Version: dir, Scheme: w.schemeName, State: VersionUnavailable,
+				Note: "no secret can be read from this folder; the log of the server says why"})
+		}
 	}
 	return all
 }

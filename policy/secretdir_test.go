@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -107,6 +108,11 @@ func TestSecretFolder(t *testing.T) {
 			} else if err != nil && !errors.As(err, new(policy.Faults)) {
 				t.Errorf("got %v, want faults", err)
 			}
+			// A folder without any is told of by itself: it has no version that could be.
+			folders := set.Endpoints()[0].EmptyFolders
+			if want := c.versions == nil && len(names) == 0; want != slices.Equal(folders, []string{"dir keys"}) || !want && len(folders) > 0 {
+				t.Errorf("empty folders %q with %d versions", folders, len(names))
+			}
 			// What the folder is watched by.
 			if files := strings.Join(set.SecretFiles(), " "); !strings.Contains(files+" ", string(keys)+" ") {
 				t.Errorf("the folder is not among the files to watch: %s", files)
@@ -159,6 +165,9 @@ func TestSecretFolderDecides(t *testing.T) {
 	e.Swap(set.Reread())
 	if got := verdict(e.Decide(t.Context(), r)); got != "deny secret_unavailable 503" {
 		t.Errorf("got %q, want deny secret_unavailable 503", got)
+	}
+	if report := e.Rotation(policy.RotationOptions{Now: now}); len(report) != 2 || report[0].Version != "dir keys" || report[0].State != policy.VersionUnavailable || report[0].Note == "" {
+		t.Errorf("got %+v, want the folder as unavailable", report)
 	}
 	if got := verdict(e.Decide(t.Context(), signed(t, e, names[1].Name, now, "{}"))); got != "allow ok" {
 		t.Errorf("the other endpoint: got %q, want allow ok", got)

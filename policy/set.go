@@ -62,6 +62,8 @@ type EndpointInfo struct {
 	Shadow   bool
 	MaxBytes int64
 	Versions []VersionInfo
+	// EmptyFolders are the folders of secrets that none could be read from, as "dir PATH", which is no version's name.
+	EmptyFolders []string
 
 	// Hosts and Paths are the patterns of its match. Without paths it is found only where Envoy's route names it; without hosts it
 	// holds for any.
@@ -92,7 +94,7 @@ func (s *Set) Endpoints() []EndpointInfo {
 	out := make([]EndpointInfo, 0, len(s.webhooks))
 	for _, w := range s.webhooks {
 		info := EndpointInfo{Name: w.name, Labels: w.labels, Scheme: w.schemeName, Token: w.scheme.IsToken(), Shadow: w.shadow, MaxBytes: w.maxBytes,
-			PausedUntil: w.pausedUntil, TrustedProxies: w.client.TrustedProxies(), Hosts: slices.Clone(w.hosts), Paths: slices.Clone(w.paths), Headers: w.scheme.Headers(), ClientHeader: w.client.Header(), Reservation: w.replay.reservation}
+			PausedUntil: w.pausedUntil, TrustedProxies: w.client.TrustedProxies(), Hosts: slices.Clone(w.hosts), Paths: slices.Clone(w.paths), Headers: w.scheme.Headers(), ClientHeader: w.client.Header(), Reservation: w.replay.reservation, EmptyFolders: slices.Clone(w.empty)}
 		for _, v := range w.versions {
 			info.Versions = append(info.Versions, VersionInfo{v.name, v.ref.Env, v.ref.File, v.key != nil, v.revoked, v.decoy, v.window.NotBefore, v.window.NotAfter})
 		}
