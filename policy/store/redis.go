@@ -298,6 +298,9 @@ func (s *slot) taken(t *policy.Take, reply string, id policy.Token) (policy.Take
 	copy(numbers[:], reply)
 	number := func(i int) float64 { return math.Float64frombits(binary.LittleEndian.Uint64(numbers[8*i:])) }
 	flags, limited, wait, now := int64(number(0)), int(number(1)), number(2), int64(number(3))
+	if now <= 0 || flags < 0 || flags >= 2*flagLate || limited < 0 || limited > len(t.Buckets) {
+		return policy.Taken{}, errors.New("the store's reply makes no sense")
+	}
 	// The server was at this moment before now: the offset is never too large.
 	s.ahead.Store(now - time.Now().UnixMicro())
 	if flags&flagLate != 0 {
