@@ -118,6 +118,7 @@ func newServer(p process, f *serveFlags, logger *slog.Logger) (*server, error) {
 		Audit:            s.audit.decisions(),
 		Tracer:           s.traces.tracer(),
 		Propagator:       s.traces.propagator(),
+		Sample:           s.traces.sample(),
 		Denials:          denials,
 		Now:              p.now,
 		TLS:              security,

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/url"
 	"slices"
 	"strconv"
@@ -45,6 +47,7 @@ type traceSettings struct {
 	exporters  []string // otlp, console
 	protocol   string   // of otlp: grpc, http/protobuf
 	propagator propagation.TextMapPropagator
+	sampler    sdktrace.Sampler
 }
 
 // readTraceSettings reports nil where traces are off: they are on where an exporter or an OTLP endpoint is named. Faults never show a value
@@ -61,7 +64,7 @@ func readTraceSettings(lookup func(string) (string, bool)) (*traceSettings, erro
 	if _, disabled := get("OTEL_SDK_DISABLED"); strings.EqualFold(disabled, "true") {
 		return nil, nil
 	}
-	s := &traceSettings{protocol: "http/protobuf", propagator: propagation.TraceContext{}}
+	s := &traceSettings{protocol: "http/protobuf", propagator: propagation.TraceContext{}, sampler: sdktrace.ParentBased(sdktrace.AlwaysSample())}
 	exporterName, exporters := get("OTEL_TRACES_EXPORTER")
 	endpointName, endpoint := get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 	switch {
@@ -101,14 +104,26 @@ func readTraceSettings(lookup func(string) (string, bool)) (*traceSettings, erro
 		}
 	}
 	if name, sampler := get("OTEL_TRACES_SAMPLER"); sampler != "" {
-		known := []string{"always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"}
-		if !slices.Contains(known, sampler) {
-			return nil, fmt.Errorf("%s %q: want one of %s", name, sampler, strings.Join(known, ", "))
-		}
+		share := 1.0
 		if argument, text := get("OTEL_TRACES_SAMPLER_ARG"); text != "" && strings.HasSuffix(sampler, "ratio") {
-			if ratio, err := strconv.ParseFloat(text, 64); err != nil || !(ratio >= 0 && ratio <= 1) {
+			var err error
+			if share, err = strconv.ParseFloat(text, 64); err != nil || !(share >= 0 && share <= 1) {
 				return nil, fmt.Errorf("%s %q: want a share from 0 to 1, as 0.01", argument, text)
 			}
+		}
+		root, parent := strings.CutPrefix(sampler, "parentbased_")
+		switch root {
+		case "always_on":
+			s.sampler = sdktrace.AlwaysSample()
+		case "always_off":
+			s.sampler = sdktrace.NeverSample()
+		case "traceidratio":
+			s.sampler = sdktrace.TraceIDRatioBased(share)
+		default:
+			return nil, fmt.Errorf("%s %q: want always_on, always_off or traceidratio, or one of them behind parentbased_", name, sampler)
+		}
+		if parent {
+			s.sampler = sdktrace.ParentBased(s.sampler)
 		}
 	}
 	if name, list := get("OTEL_PROPAGATORS"); list != "" {
@@ -160,7 +175,7 @@ func openTraces(p process, build build, metrics *extauthz.Metrics, logger *slog.
 		logger.Error("traces are off", "error", "OTEL_RESOURCE_ATTRIBUTES cannot be read: want key=value,key=value, percent-encoded")
 		return nil
 	}
-	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(about)}
+	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(about), sdktrace.WithSampler(settings.sampler), sdktrace.WithIDGenerator(identities{})}
 	sent := metrics.Spans()
 	for _, name := range settings.exporters {
 		e, err := settings.open(ctx, name, p.stdout)
@@ -198,6 +213,58 @@ func (t *traces) propagator() propagation.TextMapPropagator {
 		return nil
 	}
 	return t.settings.propagator
+}
+
+// sample asks the sampler before a span is made: to make one that is not recorded takes a twentieth of a check.
+func (t *traces) sample() func(context.Context) (context.Context, bool) {
+	if t == nil {
+		return nil
+	}
+	return t.settings.sample
+}
+
+func (s *traceSettings) sample(ctx context.Context) (context.Context, bool) {
+	id := trace.SpanContextFromContext(ctx).TraceID()
+	begins := !id.IsValid()
+	if begins {
+		id = newTraceID()
+	}
+	sampled := s.sampler.ShouldSample(sdktrace.SamplingParameters{ParentContext: ctx, TraceID: id, Kind: trace.SpanKindServer}).Decision == sdktrace.RecordAndSample
+	if sampled && begins {
+		ctx = context.WithValue(ctx, beginning{}, id)
+	}
+	return ctx, sampled
+}
+
+// beginning is the key of the id of a trace that begins here.
+type beginning struct{}
+
+// identities give a trace the id that it was sampled by.
+type identities struct{}
+
+func (identities) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
+	id, ok := ctx.Value(beginning{}).(trace.TraceID)
+	if !ok {
+		id = newTraceID()
+	}
+	return id, newSpanID()
+}
+
+func (identities) NewSpanID(context.Context, trace.TraceID) trace.SpanID { return newSpanID() }
+
+func newTraceID() (id trace.TraceID) {
+	for !id.IsValid() {
+		binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
+		binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
+	}
+	return id
+}
+
+func newSpanID() (id trace.SpanID) {
+	for !id.IsValid() {
+		binary.NativeEndian.PutUint64(id[:], rand.Uint64())
+	}
+	return id
 }
 
 // store is s, whose calls spans tell of.

@@ -57,6 +57,9 @@ type Config struct {
 	Propagator propagation.TextMapPropagator
 	// Denials remembers denials. Nil: nobody does.
 	Denials *Denials
+	// Sample says, before anything is made, whether the span of a check is recorded, and gives the context to begin it in: ctx holds Envoy's span.
+	// Nil: the Tracer says so.
+	Sample func(ctx context.Context) (begin context.Context, sampled bool)
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 	// TLS secures the listener. Nil: plain text.

@@ -20,13 +20,14 @@ import (
 type spans struct {
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator
+	sample     func(context.Context) (context.Context, bool)
 }
 
 func newSpans(c *Config) *spans {
 	if c.Tracer == nil {
 		return nil
 	}
-	return &spans{c.Tracer, c.Propagator}
+	return &spans{c.Tracer, c.Propagator, c.Sample}
 }
 
 // ofEveryCheck are the attributes that do not depend on the delivery.
@@ -38,31 +39,29 @@ func (s *spans) start(ctx context.Context, begin time.Time) (context.Context, tr
 	if s == nil {
 		return ctx, nil
 	}
-	if md, ok := grpcmetadata.FromIncomingContext(ctx); ok {
-		ctx = s.propagator.Extract(ctx, carrier(md))
+	within := s.propagator.Extract(ctx, carrier{ctx})
+	if s.sample != nil {
+		var sampled bool
+		if within, sampled = s.sample(within); !sampled {
+			return ctx, nil
+		}
 	}
-	return s.tracer.Start(ctx, authv3.Authorization_Check_FullMethodName[1:], trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(begin), ofEveryCheck)
+	return s.tracer.Start(within, authv3.Authorization_Check_FullMethodName[1:], trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(begin), ofEveryCheck)
 }
 
-// carrier is the metadata of a call as OpenTelemetry reads it.
-type carrier grpcmetadata.MD
+// carrier is the metadata of a call as OpenTelemetry reads it. It looks up what is asked for, and copies nothing else.
+type carrier struct{ call context.Context }
 
 func (c carrier) Get(key string) string {
-	if values := grpcmetadata.MD(c).Get(key); len(values) > 0 {
+	if values := grpcmetadata.ValueFromIncomingContext(c.call, key); len(values) > 0 {
 		return values[0]
 	}
 	return ""
 }
 
-func (c carrier) Set(key, value string) { grpcmetadata.MD(c).Set(key, value) }
+func (carrier) Set(string, string) {} // nothing is sent
 
-func (c carrier) Keys() []string {
-	keys := make([]string, 0, len(c))
-	for key := range c {
-		keys = append(keys, key)
-	}
-	return keys
-}
+func (carrier) Keys() []string { return nil } // nothing asks for all
 
 // endSpan says what was decided and ends the span at now.
 func endSpan(span trace.Span, d *policy.Decision, now time.Time) {
