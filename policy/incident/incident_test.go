@@ -76,10 +76,16 @@ func (s *server) snapshot() *incident.Snapshot {
 // start must be called in a bubble of synctest.
 func start(t *testing.T, shared incident.Shared, file string) *server {
 	t.Helper()
+	return startAhead(t, shared, file, 0)
+}
+
+// startAhead is start with a clock that is ahead.
+func startAhead(t *testing.T, shared incident.Shared, file string, ahead time.Duration) *server {
+	t.Helper()
 	s := new(server)
 	book, err := incident.Open(t.Context(), incident.Config{
 		Apply:  func(next *incident.Snapshot) { s.mu.Lock(); s.holds = next; s.mu.Unlock() },
-		Shared: shared, File: file, Logger: slog.New(slog.NewTextHandler(s, nil)),
+		Shared: shared, File: file, Logger: slog.New(slog.NewTextHandler(s, nil)), Now: func() time.Time { return time.Now().Add(ahead) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -147,6 +153,23 @@ func TestServersAgree(t *testing.T) {
 		}
 		if log := b.log.String(); strings.Count(log, `msg="incident in force"`) != 3 || strings.Count(log, `msg="incident ended"`) != 3 {
 			t.Errorf("the log of the other server:\n%s", log)
+		}
+	})
+}
+
+// What is undone on a server whose clock is behind stays undone.
+func TestClocksDiffer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shared := new(place)
+		a, b := startAhead(t, shared, "", 10*time.Second), start(t, shared, "")
+		for range 3 {
+			a.do(t, pause)
+			time.Sleep(time.Second)
+			b.do(t, unpause)
+			time.Sleep(time.Second)
+			if a.snapshot() != nil || b.snapshot() != nil {
+				t.Fatalf("after it was undone: %v and %v", a.List(), b.List())
+			}
 		}
 	})
 }
