@@ -396,6 +396,8 @@ func (s *Server) decide(ctx context.Context, c *state) policy.Decision {
 		return policy.Denied(policy.Overloaded)
 	}
 	err := s.receive(ctx, &c.taken, &c.message)
+	// It may have waited for memory, or its body been long on the way. A moment that is past would be judged by the limits that others have spent since.
+	c.request.Time = s.config.Now()
 	if err == nil {
 		err = c.decoder.decode(c.message.segments, &c.request)
 	}

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -179,6 +180,41 @@ func TestUnaryOnTheWire(t *testing.T) {
 		return a.Path == b.Path && a.Time.Equal(b.Time)
 	})); diff != "" {
 		t.Errorf("request (-got +want):\n%s", diff)
+	}
+}
+
+// A delivery is judged by the moment at which it is there, not by that at which its call began.
+func TestMomentOfDecision(t *testing.T) {
+	var clock atomic.Int64
+	began := make(chan struct{}, 64)
+	decided := make(chan time.Time, 1)
+	r := startRig(t, Config{
+		Decider: deciderFunc(func(ctx context.Context, r *policy.Request) policy.Decision {
+			decided <- r.Time
+			return allowing(ctx, r)
+		}),
+		Now: func() time.Time {
+			select {
+			case began <- struct{}{}:
+			default:
+			}
+			return time.Unix(clock.Load(), 0)
+		},
+	})
+	stream, err := r.dial(t).NewStream(soon(t), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, authv3.Authorization_Check_FullMethodName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-began
+	clock.Store(30)
+	if err := stream.SendMsg(withBody(10)); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-decided; got.Unix() != 30 {
+		t.Errorf("decided as of %d s, want 30", got.Unix())
+	}
+	if err := stream.RecvMsg(new(authv3.CheckResponse)); err != nil {
+		t.Error(err)
 	}
 }
 
