@@ -115,7 +115,8 @@ func readQuery(raw string, parameters []string) (url.Values, error) {
 
 // readAction reads the body of an action strictly: a form of another site's page cannot send this type.
 func readAction(w http.ResponseWriter, r *http.Request, into any) error {
-	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
+	types := r.Header.Values("Content-Type")
+	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" || len(types) != 1 {
 		return &Error{http.StatusUnsupportedMediaType, "media_type", "an action is sent as application/json", "send Content-Type: application/json"}
 	}
 	if _, err := readQuery(r.URL.RawQuery, nil); err != nil {

@@ -83,6 +83,7 @@ func TestActions(t *testing.T) {
 		{"our own fault", "application/json", "", `{"name":"broken"}`, 500, `{"error":"internal_error","message":"the request failed","hint":"the log of the server says why"}` + "\n"},
 		{"a form", "application/x-www-form-urlencoded", "", `name=x`, 415, ""},
 		{"text, as another site may send", "text/plain", "", `{"name":"x"}`, 415, ""},
+		{"two types", "application/json|text/plain", "", `{"name":"x"}`, 415, ""},
 		{"no type", "", "", `{"name":"x"}`, 415, ""},
 		{"unknown field", "application/json", "", `{"name":"x","role":"y"}`, 400, ""},
 		{"two values", "application/json", "", `{"name":"x"}{"name":"y"}`, 400, ""},
@@ -96,7 +97,7 @@ func TestActions(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			before := done
 			r := httptest.NewRequest("POST", "/x"+tt.query, strings.NewReader(tt.body))
-			r.Header.Set("Content-Type", tt.media)
+			r.Header["Content-Type"] = strings.Split(tt.media, "|")
 			w := httptest.NewRecorder()
 			h(w, r)
 			if w.Code != tt.status || (tt.answer != "" && w.Body.String() != tt.answer) || !strings.HasPrefix(w.Header().Get("Content-Type"), "application/json") {
