@@ -48,7 +48,7 @@ func (a *access) guard(next http.Handler) http.Handler {
 				"ask by its address, or start serve with --admin-host NAME"})
 			return
 		}
-		if err := a.cross.Check(r); err != nil {
+		if a.cross.Check(r) != nil || costly(r) && fromElsewhere(r) {
 			fail(w, &Error{http.StatusForbidden, "cross_origin", "the request comes from another site", "ask from the console of this listener, or with the hookauthz command"})
 			return
 		}
@@ -77,11 +77,23 @@ func (a *access) guard(next http.Handler) http.Handler {
 
 // open says what never needs a token: what probes ask, and the console's own files, which are the same for everybody.
 func open(r *http.Request) bool {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return false
+	}
 	if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
 		return true
 	}
 	_, _, static := consoleFile(r.URL.Path)
 	return static
+}
+
+// costly says that a request makes the server work for as long as it likes, also where it only looks.
+func costly(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/debug/") }
+
+// fromElsewhere says that a browser sends it for another site. CrossOriginProtection lets those that only look pass.
+func fromElsewhere(r *http.Request) bool {
+	site := r.Header.Get("Sec-Fetch-Site")
+	return site != "" && site != "same-origin" && site != "none"
 }
 
 // may says whether a request is within the role. Profiles show the command line, which may hold a password of the store.
@@ -116,7 +128,7 @@ func (a *access) knownHost(r *http.Request) bool {
 	if name == "localhost" {
 		return true
 	}
-	if ip, err := netip.ParseAddr(name); err == nil {
+	if ip, err := netip.ParseAddr(name); err == nil && ip.Zone() == "" {
 		if ip.IsLoopback() {
 			return true
 		}

@@ -23,12 +23,12 @@ var consoleTypes = map[string]string{
 const consolePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// consoleFile is the file of the console at a path.
+// consoleFile is the file of the console at a path, written as it is: one that leads there by ".." is another path to the mux.
 func consoleFile(urlPath string) (data []byte, contentType string, found bool) {
 	if urlPath == "/" {
 		urlPath = "/index.html"
 	}
-	data, err := consoleFiles.ReadFile("console" + path.Clean(urlPath))
+	data, err := consoleFiles.ReadFile("console" + urlPath)
 	return data, consoleTypes[path.Ext(urlPath)], err == nil
 }
 
