@@ -441,9 +441,10 @@ func check(t *testing.T, conn *grpc.ClientConn, patience time.Duration, m *authv
 func TestCheckForwards(t *testing.T) {
 	forged := func(d *delivery) {
 		for _, name := range ourHeaders {
-			d.add(name, "forged").add(strings.ReplaceAll(name, "-", "_"), "forged").add(strings.Replace(name, "-", "_", 1), "forged")
+			d.add(name, "forged").add(strings.ReplaceAll(name, "-", "_"), "forged").add(strings.Replace(name, "-", "_", 1), "forged").
+				add(strings.ReplaceAll(name, "-", "."), "forged").add(strings.Replace(name, "-", ".", 1), "forged").add(strings.Replace(name, "-", "~", 2), "forged")
 		}
-		d.add("x_hookauthz-shadow_reason", "forged").add("x_hookauthz-shadow_reason", "again").add("x-hookauthz_event", "forged").add("x-hookauthz-client-ip", "kept").add("x_hook-id", "kept")
+		d.add("x_hookauthz-shadow_reason", "forged").add("x_hookauthz-shadow_reason", "again").add("x-hookauthz_event", "forged").add("x-hookauthz-client-ip", "kept").add("x_hook-id", "kept").add("x.hook.id", "kept")
 	}
 	tests := []struct {
 		name   string
@@ -517,12 +518,12 @@ func compareForwarded(t *testing.T, response *authv3.CheckResponse, want map[str
 		delete(left, name)
 	}
 	for name, value := range left {
-		plain := strings.ReplaceAll(name, "_", "-")
+		plain := betweenWords.ReplaceAllString(name, "-")
 		if slices.Contains(ourHeaders[:], plain) && (want[name] != value || want[name] == "") {
 			t.Errorf("the application sees %q: %q", name, value)
 		}
 	}
-	for _, kept := range []string{"x-hookauthz-client-ip", "x_hook-id", "x-request-id"} {
+	for _, kept := range []string{"x-hookauthz-client-ip", "x_hook-id", "x.hook.id", "x-request-id"} {
 		if _, found := left[kept]; !found {
 			t.Errorf("%q was removed, which is not ours", kept)
 		}

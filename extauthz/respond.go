@@ -168,8 +168,9 @@ var removals = func() (out [len(ourHeaders)]struct{ dashes, underscores []byte }
 	return out
 }()
 
-// remove takes away our names that are not set, in both of their usual spellings, and every other mix of '-' and '_' that the request
-// carries. Envoy removes after it sets: a name that is set is never among them.
+// remove takes away our names that are not set, in both of their usual spellings, and every other spelling that the request carries: to
+// the variables of CGI and its heirs X.Hookauthz_Endpoint is one name with ours. Envoy removes after it sets: a name that is set is never
+// among them.
 func remove(dst []byte, set *[len(ourHeaders)]bool, request []policy.Header) []byte {
 	for i := range removals {
 		if !set[i] {
@@ -177,17 +178,30 @@ func remove(dst []byte, set *[len(ourHeaders)]bool, request []policy.Header) []b
 		}
 		dst = append(dst, removals[i].underscores...)
 	}
-	var mixed []string // few: our names have few spellings, however many headers a client sends
+	var odd []string
 	for _, h := range request {
-		if !strings.Contains(h.Name, "_") || !strings.Contains(h.Name, "-") {
-			continue
-		}
-		if slices.Contains(ourHeaders[:], strings.ReplaceAll(h.Name, "_", "-")) && !slices.Contains(mixed, h.Name) {
-			mixed = append(mixed, h.Name)
+		if oddSpelling(h.Name) && !slices.Contains(odd, h.Name) {
+			odd = append(odd, h.Name)
 			dst = appendText(dst, okHeadersToRemove, h.Name)
 		}
 	}
 	return dst
+}
+
+// oddSpelling says that a name is one of ours but for the characters between its words, and neither of its usual spellings.
+func oddSpelling(name string) bool {
+	if len(name) < len("x-hookauthz-") || name[0] != 'x' || name[2:11] != "hookauthz" {
+		return false
+	}
+	plain, dashes, underscores := []byte(name), true, true
+	for i, c := range plain {
+		if 'a' <= c && c <= 'z' || '0' <= c && c <= '9' {
+			continue
+		}
+		dashes, underscores = dashes && c == '-', underscores && c == '_'
+		plain[i] = '-'
+	}
+	return !dashes && !underscores && slices.Contains(ourHeaders[:], string(plain))
 }
 
 // header sets one header. A raw_value would arrive empty. Both fields say "overwrite": Envoy's reading of either alone has changed.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -154,8 +155,8 @@ func typedForward(d *policy.Decision, r *policy.Request) *authv3.OkHttpResponse 
 	return out
 }
 
-// removals are our names that are not set, in both of their usual spellings, and every other mix of '-' and '_' that the request
-// carries. Envoy removes after it sets: a name that is set is never among them.
+// removals are our names that are not set, in both of their usual spellings, and every other spelling that the request carries. Envoy
+// removes after it sets: a name that is set is never among them.
 func typedRemovals(set map[string]bool, request []policy.Header) []string {
 	out := make([]string, 0, 2*len(ourHeaders))
 	for _, name := range ourHeaders {
@@ -165,15 +166,14 @@ func typedRemovals(set map[string]bool, request []policy.Header) []string {
 		out = append(out, strings.ReplaceAll(name, "-", "_"))
 	}
 	for _, h := range request {
-		if !strings.Contains(h.Name, "_") || !strings.Contains(h.Name, "-") {
-			continue
-		}
-		if slices.Contains(ourHeaders[:], strings.ReplaceAll(h.Name, "_", "-")) && !slices.Contains(out, h.Name) {
+		if plain := betweenWords.ReplaceAllString(h.Name, "-"); slices.Contains(ourHeaders[:], plain) && plain != h.Name && !slices.Contains(out, h.Name) {
 			out = append(out, h.Name)
 		}
 	}
 	return out
 }
+
+var betweenWords = regexp.MustCompile(`[^a-z0-9]`)
 
 // header sets one header. A raw_value would arrive empty. Both fields say "overwrite": Envoy's reading of either alone has changed.
 func typedHeader(name, value string) *corev3.HeaderValueOption {
@@ -507,7 +507,7 @@ func invalidText(t *testing.T, http proto.Message) []byte {
 // What respond writes is what the library reads of the same reply made from its own types.
 func TestRespondEqualsTheLibrary(t *testing.T) {
 	text := rapid.OneOf(rapid.Just(""), rapid.String(), rapid.StringMatching(`[a-z-]{1,300}`), rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) }))
-	name := rapid.OneOf(rapid.SampledFrom([]string{"x-hookauthz_endpoint", "x_hookauthz-event", "x_hookauthz_scheme", "x-hookauthz-scheme", "a_b-c"}), text)
+	name := rapid.OneOf(rapid.SampledFrom([]string{"x-hookauthz_endpoint", "x_hookauthz-event", "x.hookauthz.event", "x-hookauthz~endpoint", "x-hookauthz!event!", "x-hookauthz", "x_hookauthz_scheme", "x-hookauthz-scheme", "a_b-c"}), text)
 	rapid.Check(t, func(t *rapid.T) {
 		d := policy.Decision{
 			Outcome: policy.Outcome(rapid.IntRange(0, 3).Draw(t, "outcome")), Reason: policy.Reason(rapid.IntRange(0, 36).Draw(t, "reason")),
