@@ -31,7 +31,7 @@ import (
 var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 // environment holds the secrets of the policies.
-var environment = map[string]string{"SECRET": "a-secret-of-a-webhook", "OTHER": "another-secret-of-a-webhook"}
+var environment = map[string]string{"SECRET": "a-secret-of-a-webhook", "OTHER": "another-secret-of-a-webhook", "THIRD": "a-third-secret-of-a-webhook"}
 
 // policies loads a folder with one policy file. A secret that is not in environment is tolerated.
 func policies(t testing.TB, yaml string) *policy.Set {
