@@ -465,6 +465,18 @@ func TestFailureBudgetOfTokens(t *testing.T) {
 	}
 }
 
+// While nothing counts the tries no token is compared, the right one neither.
+func TestTokensWithoutACount(t *testing.T) {
+	e := policy.NewEngine(load(t, webhook(tokenScheme, "replay: {onDuplicate: allow}")), policy.EngineConfig{Store: brokenStore{}})
+	wrong := signed(t, e, "hook", now, "{}")
+	header(wrong, "x-gitlab-token", "guess")
+	for name, r := range map[string]*policy.Request{"right": signed(t, e, "hook", now, "{}"), "wrong": wrong} {
+		if d := e.Decide(t.Context(), r); verdict(d) != "deny too_many_failures 429" || d.SecretVersion != "" {
+			t.Errorf("the %s token: got %s, version %q", name, verdict(d), d.SecretVersion)
+		}
+	}
+}
+
 func TestFailuresUnlimited(t *testing.T) {
 	e := engine(t, webhook(githubScheme, "failures: unlimited"))
 	forged := signed(t, e, "hook", now, "{}")
@@ -582,6 +594,14 @@ func (s slowStore) Take(ctx context.Context, t *policy.Take) (policy.Taken, erro
 	taken, err := s.Store.Take(ctx, t)
 	s.cancel()
 	return taken, err
+}
+
+// Release does nothing for a caller that has gone, as a store across a network does.
+func (s slowStore) Release(ctx context.Context, t *policy.Take) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.Store.Release(ctx, t)
 }
 
 // A deadline that ends while the store works denies, and the delivery may come again.

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hookauthz/hookauthz/policy"
+	"github.com/hookauthz/hookauthz/policy/incident"
 	"github.com/hookauthz/hookauthz/policy/signature"
 )
 
@@ -262,5 +263,43 @@ func TestHandshakeFaults(t *testing.T) {
 				t.Errorf("got %v, want a fault with %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// A challenge in a body that may have been cut is not answered.
+func TestHandshakeOfAPartialBody(t *testing.T) {
+	e := engine(t, webhook(githubScheme, "handshake: {enabled: true, provider: monday}"))
+	r := ask("POST", "/hook", `{"challenge":"abc"}`)
+	if got := reply(e.Decide(t.Context(), r)); got != `answer handshake 200 application/json: {"challenge":"abc"}` {
+		t.Fatalf("a whole one: got %s", got)
+	}
+	r.BodyState = policy.PartialBody
+	if got := reply(e.Decide(t.Context(), r)); got != "deny body_partial 413" {
+		t.Errorf("a partial one: got %s", got)
+	}
+}
+
+// What is signed for a provider is not signed with a secret that is not good any more.
+func TestHandshakeKeyInForce(t *testing.T) {
+	const token = "9b4507b3-9040-4669-9ca3-6b94edb50553"
+	answer := func(secret string) string {
+		return `answer handshake 200 application/json: {"response_token":"sha256=` + base64.StdEncoding.EncodeToString(mac(secret, token)) + `"}`
+	}
+	e := engine(t, webhook(`scheme: twitter, secrets: [{version: "1", env: SECRET}, {version: "2", env: OTHER}]`, "handshake: {enabled: true}"))
+	revoke := func(version string) incident.Action {
+		return incident.Action{Do: "revoke", Endpoint: "hook", Version: version}
+	}
+	for _, tt := range []struct {
+		revoked []incident.Action
+		want    string
+	}{
+		{nil, answer(everybody)},
+		{[]incident.Action{revoke("1")}, answer("another secret, 32 bytes long....")},
+		{[]incident.Action{revoke("1"), revoke("2")}, "deny method_not_allowed 405"},
+	} {
+		on(t, e, tt.revoked...)
+		if got := reply(e.Decide(t.Context(), ask("GET", "/hook?crc_token="+token, ""))); got != tt.want {
+			t.Errorf("%d revoked: got %s, want %s", len(tt.revoked), got, tt.want)
+		}
 	}
 }

@@ -82,3 +82,19 @@ func TestIncidents(t *testing.T) {
 		})
 	}
 }
+
+// What holds for a blocked delivery in shadow mode holds for none after it.
+func TestBlockedIsForgotten(t *testing.T) {
+	e := engine(t, webhook(githubScheme, "mode: shadow"))
+	on(t, e, incident.Action{Do: "block", Address: netip.MustParsePrefix("192.0.2.0/24"), For: time.Hour})
+	for range 5 {
+		if got := verdict(e.Decide(t.Context(), signed(t, e, "hook", now, "{}"))); got != "deny source_denied 403" {
+			t.Fatalf("from a blocked address: got %s", got)
+		}
+		forged := signed(t, e, "hook", now, "{}")
+		forged.Body, forged.Peer = [][]byte{[]byte("[]")}, netip.MustParseAddr("198.51.100.1")
+		if got := verdict(e.Decide(t.Context(), forged)); got != "allow shadow(signature_mismatch)" {
+			t.Fatalf("from another: got %s", got)
+		}
+	}
+}
