@@ -339,3 +339,43 @@ func TestServersShareUses(t *testing.T) {
 		return nil
 	})
 }
+
+// A folder of secrets that is emptied stops its own webhook with 503, is seen in metrics and log, and comes back with its files.
+func TestSecretFolderGone(t *testing.T) {
+	setup(t)
+	scenario(t, "and back", func(t *testing.T) {
+		policies, secrets := t.TempDir(), t.TempDir()
+		mount(t, secrets, "..1", map[string]string{"only": oldSecret})
+		writePolicy(t, policies, fmt.Sprintf("  signature: {scheme: x-webhook-signature, secrets: [{dir: %s}]}\n", secrets))
+		other := strings.NewReplacer("name: live", "name: other", "/e2e/live", "/e2e/other").Replace
+		text, err := os.ReadFile(filepath.Join(policies, "live.yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		replaceFile(t, filepath.Join(policies, "other.yaml"), strings.Replace(other(string(text)), "{dir: "+secrets+"}", `{version: "1", env: E2E_SECRET}`, 1))
+		s := up(t, stack.Config{Policies: policies, Edit: func(c *stack.EnvoyConfig) {
+			liveRoute(c)
+			c.Listener().AddRoute("/e2e/other", "other")
+		}})
+		live, neighbour := guide("/e2e/live", oldSecret, []byte("folder")), guide("/e2e/other", secret, []byte("neighbour"))
+		passes(t, s, live, "ok")
+		mount(t, secrets, "..2", nil)
+		eventually(t, func() error {
+			return metricIs(s, `hookauthz_secret_available{endpoint="live",version="dir `+secrets+`"} 0`)
+		})
+		denied(t, s, live, 503, "secret_unavailable")
+		passes(t, s, neighbour, "ok")
+		if log := s.Hookauthz.Log(); !strings.Contains(log, `holds no secret","fix":"put a file for each version there"`) {
+			t.Error("the log does not say so")
+		}
+		says(t, s, []string{"dir " + secrets + " unavailable unused"})
+		mount(t, secrets, "..3", map[string]string{"next": newSecret})
+		eventually(t, func() error {
+			if r := send(t, s, guide("/e2e/live", newSecret, []byte("folder"))); r.Status != 200 {
+				return fmt.Errorf("status %d, want 200", r.Status)
+			}
+			return nil
+		})
+		says(t, s, []string{"next in_force current"})
+	})
+}
