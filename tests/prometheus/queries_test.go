@@ -150,16 +150,8 @@ func selectors(e parser.Node) (out []*parser.VectorSelector) {
 	return out
 }
 
-// elsewhere are metrics of what this server runs without.
-var elsewhere = map[string]family{
-	"hookauthz_audit_errors_total": {},
-}
-
 // find is the metric that a series belongs to.
 func find(known map[string]family, series string) (family, bool) {
-	if f, ok := elsewhere[series]; ok {
-		return f, true
-	}
 	if f, ok := known[series]; ok {
 		return f, f.kind != "histogram"
 	}

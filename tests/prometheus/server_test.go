@@ -107,7 +107,7 @@ func exposed(t *testing.T) map[string]family {
 
 	// A store that is not there shows what there is of stores.
 	serve := exec.Command(binary, "serve", "--policies", filepath.Join(dir, "policies"), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
-		"--metrics", "127.0.0.1:0", "--store", "redis://127.0.0.1:1", "--store-required=false", "--admin-token-file", filepath.Join(dir, "tokens"),
+		"--metrics", "127.0.0.1:0", "--audit", filepath.Join(dir, "audit"), "--store", "redis://127.0.0.1:1", "--store-required=false", "--admin-token-file", filepath.Join(dir, "tokens"),
 		"--tls-cert", write("tls.crt", certificate), "--tls-key", write("tls.key", key), "--tls-client-ca", write("ca.crt", certificate),
 		"--admin-tls-cert", filepath.Join(dir, "tls.crt"), "--admin-tls-key", filepath.Join(dir, "tls.key"))
 	serve.Env = append([]string{"OTEL_TRACES_EXPORTER=console", "OTEL_BSP_SCHEDULE_DELAY=10"}, secrets...)
