@@ -1,8 +1,10 @@
 package extauthz
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -327,4 +329,44 @@ func FuzzDecode(f *testing.F) {
 		}
 		traceID(r.Headers)
 	})
+}
+
+// A decoder that is used again tells nothing of the message before, whatever was in that.
+func TestDecodeAgain(t *testing.T) {
+	many := func(order func(i int) int) *delivery {
+		d := &delivery{method: "POST", path: "/many"}
+		for i := range 2 * fewHeaders {
+			d.add("x-"+strconv.Itoa(order(i)), "value "+strconv.Itoa(order(i)))
+		}
+		return d
+	}
+	full := &delivery{extension: map[string]string{endpointExtension: "named"}, peer: "192.0.2.1", id: "stream", method: "POST", host: "host", path: "/full",
+		headers: []policy.Header{{Name: "x-request-id", Value: "request"}, {Name: "x-other", Value: "v"}}, body: []byte("body")}
+	text := &delivery{method: "POST", path: "/text", body: []byte("text"), text: true}
+	var messages [][]byte
+	for _, d := range []*delivery{full, {}, many(func(i int) int { return i }), many(func(i int) int { return 2*fewHeaders - i }), text, {path: "/partial", partial: "true"}, {peer: "198.51.100.1"}} {
+		for _, form := range headerForms {
+			data, err := proto.MarshalOptions{Deterministic: true}.Marshal(d.request(form.merged))
+			if err != nil {
+				t.Fatal(err)
+			}
+			messages = append(messages, data)
+		}
+	}
+	messages = append(messages, []byte{0x0a, 7, 0x22, 5, 0x12, 3, 0x12, 1, 0xff}) // no message
+	for a := range messages {
+		for b := range messages {
+			var again, fresh decoder
+			var first, got, want policy.Request
+			_ = again.decode([][]byte{messages[a]}, &first)
+			again.reset()
+			err := again.decode([][]byte{messages[b]}, &got)
+			if alone := fresh.decode([][]byte{messages[b]}, &want); !errors.Is(err, alone) {
+				t.Errorf("message %d after %d: %v, alone %v", b, a, err, alone)
+			}
+			if diff := cmp.Diff(want, got, decoded); diff != "" {
+				t.Errorf("message %d after %d (-alone +again):\n%s", b, a, diff)
+			}
+		}
+	}
 }
