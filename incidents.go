@@ -189,6 +189,9 @@ func apartFromProxies(set *policy.Set, p netip.Prefix) error {
 // notes are what else somebody on call should know.
 func (d *incidentDesk) notes(set *policy.Set, action string, i incident.Incident) (notes []string) {
 	now := d.now()
+	if action == "block" && i.Address.Addr().IsLoopback() {
+		notes = append(notes, "this is the machine of Envoy itself: whoever sends from there is blocked, and everybody behind a proxy there that no policy trusts")
+	}
 	for _, e := range set.Endpoints() {
 		if e.Name != i.Endpoint {
 			continue

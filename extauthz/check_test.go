@@ -431,10 +431,11 @@ func TestCheckOverloaded(t *testing.T) {
 	}
 }
 
+// check sends one Check, of which the server is told that it must be answered within patience.
 func check(t *testing.T, conn *grpc.ClientConn, patience time.Duration, m *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	return authv3.NewAuthorizationClient(conn).Check(ctx, m)
+	return authv3.NewAuthorizationClient(conn).Check(hurried{ctx, time.Now().Add(patience)}, m)
 }
 
 // What an allowed delivery carries, and what of the client's own it loses.

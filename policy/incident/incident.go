@@ -165,12 +165,6 @@ func clip(s string) string {
 	return s
 }
 
-// Ranges that a block may not touch.
-var (
-	loopback4 = netip.MustParsePrefix("127.0.0.0/8")
-	loopback6 = netip.MustParsePrefix("::1/128")
-)
-
 // Least lengths of a range: what is larger is no sender.
 const (
 	leastBits4 = 8
@@ -188,8 +182,6 @@ func checkAddress(p netip.Prefix) error {
 		return refuse("address", pause, "%s has more addresses than a /%d", p, leastBits4)
 	case p.Addr().Is6() && p.Bits() < leastBits6:
 		return refuse("address", pause, "%s has more addresses than a /%d", p, leastBits6)
-	case p.Overlaps(loopback4) || p.Overlaps(loopback6):
-		return refuse("address", "block the address of the sender, as the log has it in client_address", "%s is this machine itself", textOf(p))
 	}
 	return nil
 }

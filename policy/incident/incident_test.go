@@ -377,7 +377,6 @@ func TestBadActions(t *testing.T) {
 		{"no address", incident.Action{Do: "block", For: time.Hour, Why: "w"}, "address"},
 		{"block of an endpoint", incident.Action{Do: "block", Endpoint: "x", Address: netip.MustParsePrefix("192.0.2.1/32"), For: time.Hour, Why: "w"}, "endpoint"},
 		{"everybody", incident.Action{Do: "block", Address: netip.MustParsePrefix("0.0.0.0/0"), For: time.Hour, Why: "w"}, "address"},
-		{"loopback", incident.Action{Do: "block", Address: netip.MustParsePrefix("127.0.0.0/24"), For: time.Hour, Why: "w"}, "address"},
 		{"host bits", incident.Action{Do: "block", Address: netip.MustParsePrefix("192.0.2.1/24"), For: time.Hour, Why: "w"}, "address"},
 		{"nothing to undo", incident.Action{Do: "restore", Endpoint: "x", Version: "1"}, "not_in_force"},
 	}
@@ -389,6 +388,23 @@ func TestBadActions(t *testing.T) {
 		_, err := book.Do(t.Context(), tt.a)
 		if r, ok := incident.IsRefused(err); !ok || r.Code != tt.code || r.Problem == "" {
 			t.Errorf("%s: %v, want a refusal %s", tt.name, err, tt.code)
+		}
+	}
+}
+
+// A sender on the machine of Envoy can be blocked like any other.
+func TestBlockLoopback(t *testing.T) {
+	var held *incident.Snapshot
+	book, err := incident.Open(t.Context(), incident.Config{Apply: func(s *incident.Snapshot) { held = s }, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := book.Do(t.Context(), incident.Action{Do: "block", Address: netip.MustParsePrefix("127.0.0.9/32"), For: time.Hour, Why: "w"}); err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]bool{"127.0.0.9": true, "::ffff:127.0.0.9": true, "127.0.0.1": false} {
+		if got := held.Blocked(netip.MustParseAddr(address), time.Now()); got != want {
+			t.Errorf("%s blocked: %t, want %t", address, got, want)
 		}
 	}
 }
