@@ -169,7 +169,7 @@ func TestSpoofedHeaders(t *testing.T) {
 		ours := make(http.Header)
 		for name, values := range got.Headers {
 			// The client's address is Envoy's word, and is overwritten by it.
-			spelt := strings.ReplaceAll(strings.ToLower(name), "_", "-")
+			spelt := strings.NewReplacer("_", "-", ".", "-").Replace(strings.ToLower(name))
 			if strings.HasPrefix(spelt, "x-hookauthz-") && spelt != "x-hookauthz-client-ip" {
 				ours[name] = values
 			}
@@ -190,6 +190,11 @@ func TestSpoofedHeaders(t *testing.T) {
 			if http2 {
 				d = spoofed(strings.ToLower) // HTTP/2 has lower case only
 			}
+			d.HTTP2 = http2
+			check(t, d)
+		})
+		scenario(t, "with dots, which PHP takes for underscores, over "+proto, func(t *testing.T) {
+			d := spoofed(func(name string) string { return strings.ReplaceAll(name, "-", ".") })
 			d.HTTP2 = http2
 			check(t, d)
 		})

@@ -274,7 +274,7 @@ func (p *Plan) httpFilters() ([]*hcmv3.HttpFilter, error) {
 }
 
 // ours matches the names of our headers in any spelling.
-const ours = "^x[-_]hookauthz[-_].*"
+const ours = "^x[^a-z0-9]hookauthz[^a-z0-9].*"
 
 func (p *Plan) headerMutation() *headermutationv3.HeaderMutation {
 	remove := func(m *matcherv3.StringMatcher) *mutationv3.HeaderMutation {
