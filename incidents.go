@@ -25,8 +25,9 @@ type incidentDesk struct {
 	now    func() time.Time
 }
 
-// openIncidents reads what is in force and puts it there.
-func openIncidents(engine *policy.Engine, shared *sharedStore, file string, logger *slog.Logger, now func() time.Time) (*incidentDesk, error) {
+// openIncidents reads what is in force and puts it there. Where the store must be there what it holds must be known, too: a server that does
+// not know of a revocation lets in what others deny.
+func openIncidents(engine *policy.Engine, shared *sharedStore, required bool, file string, logger *slog.Logger, now func() time.Time) (*incidentDesk, error) {
 	c := incident.Config{Apply: engine.Hold, File: file, Logger: logger, Now: now}
 	if shared != nil {
 		c.Shared = shared.redis
@@ -34,6 +35,9 @@ func openIncidents(engine *policy.Engine, shared *sharedStore, file string, logg
 	book, err := incident.Open(context.Background(), c)
 	if err != nil {
 		return nil, failed("mend it, or move it away: what it held is then not in force any more", "--state: %w", err)
+	}
+	if pending := book.Pending(); pending != nil && shared != nil && required {
+		return nil, failed("mend the store; or start without knowing what is paused, revoked and blocked: --store-required=false", "incidents: %w", pending)
 	}
 	return &incidentDesk{book: book, engine: engine, logger: logger, now: now}, nil
 }

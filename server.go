@@ -98,7 +98,7 @@ func newServer(p process, f *serveFlags, logger *slog.Logger) (*server, error) {
 	}
 	started := p.now()
 	engine := s.policies.engine
-	if s.desk, err = openIncidents(engine, s.store, f.state, logger, p.now); err != nil {
+	if s.desk, err = openIncidents(engine, s.store, f.store.required, f.state, logger, p.now); err != nil {
 		return nil, err
 	}
 	if s.audit, err = openAudit(f.audit, metrics, logger, p.now); err != nil {

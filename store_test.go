@@ -102,3 +102,34 @@ func TestServeRefusesItsStore(t *testing.T) {
 		})
 	}
 }
+
+// A server that cannot learn what is revoked does not start, where its store must be there: it would let in what others deny.
+func TestServeKnowsIncidents(t *testing.T) {
+	tests := []struct {
+		name, want string
+		spoil      func(t *testing.T, s *redistest.Server)
+	}{
+		{"of a later version", "it has the version 2; this program knows 1", func(t *testing.T, s *redistest.Server) { s.Do(t, "SET", "hookauthz:incidents", `{"version":2}`) }},
+		{"of another type", "WRONGTYPE", func(t *testing.T, s *redistest.Server) { s.Do(t, "RPUSH", "hookauthz:incidents", "x") }},
+		{"that may not be read", "NOPERM", func(t *testing.T, s *redistest.Server) {
+			s.Do(t, "ACL", "SETUSER", "default", "resetkeys", "~hookauthz:{*", "~hookauthz:replicas", "~hookauthz:secrets")
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			server := redistest.Start(t)
+			tt.spoil(t, server)
+			dir, _ := folder(t)
+			var out, errs strings.Builder
+			code := run(t.Context(), process{
+				args:   []string{"serve", "--policies", dir, "--listen", "127.0.0.1:0", "--admin", "off", "--store", server.URL()},
+				lookup: func(string) (string, bool) { return "", false }, stdin: strings.NewReader(""), stdout: &out, stderr: &errs, now: time.Now,
+				signals: func(chan<- os.Signal, ...os.Signal) {},
+			})
+			if got := errs.String(); code != 1 || !strings.Contains(got, tt.want) || !strings.Contains(got, "--store-required=false") {
+				t.Errorf("got %d and %s\nwant 1 and %q", code, got, tt.want)
+			}
+			startServing(t, "--policies", dir, "--store", server.URL(), "--store-required=false")
+		})
+	}
+}
