@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -121,7 +122,9 @@ func TestServeKnowsIncidents(t *testing.T) {
 			tt.spoil(t, server)
 			dir, _ := folder(t)
 			var out, errs strings.Builder
-			code := run(t.Context(), process{
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // of a server that starts all the same
+			defer cancel()
+			code := run(ctx, process{
 				args:   []string{"serve", "--policies", dir, "--listen", "127.0.0.1:0", "--admin", "off", "--store", server.URL()},
 				lookup: func(string) (string, bool) { return "", false }, stdin: strings.NewReader(""), stdout: &out, stderr: &errs, now: time.Now,
 				signals: func(chan<- os.Signal, ...os.Signal) {},

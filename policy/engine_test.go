@@ -624,6 +624,21 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
+// What was recorded here while the store is away is forgotten here.
+func TestDeadlineWithoutTheStore(t *testing.T) {
+	memory := store.NewMemory(store.MemoryConfig{})
+	set := load(t, webhook(githubScheme, "replay: {onDuplicate: deny}"))
+	ctx, cancel := context.WithCancel(t.Context())
+	slow := policy.NewEngine(set, policy.EngineConfig{Store: brokenStore{}, Local: slowStore{memory, cancel}})
+	if got := verdict(slow.Decide(ctx, signed(t, slow, "hook", now, "{}"))); got != "deny deadline_exceeded 503" {
+		t.Fatalf("got %s", got)
+	}
+	e := policy.NewEngine(set, policy.EngineConfig{Store: brokenStore{}, Local: memory})
+	if got := verdict(e.Decide(t.Context(), signed(t, e, "hook", now, "{}"))); got != "allow ok" {
+		t.Errorf("the next attempt: got %s", got)
+	}
+}
+
 // Exactly the burst passes, and exactly one of many equal deliveries is new.
 func TestConcurrency(t *testing.T) {
 	e := engine(t, webhook(githubScheme, "rateLimits: [{limit: 60/hour, burst: 20}]", "replay: {onDuplicate: deny}"))
