@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -453,5 +454,42 @@ func TestWindow(t *testing.T) {
 		if got := tt.window.Contains(tt.t); got != tt.want {
 			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
 		}
+	}
+}
+
+// What is no file, or a link to none, is no secret of a folder, whatever it is named; what cannot be a version's name is told apart.
+func TestListOfOddFolders(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	write(t, filepath.Join(elsewhere, "outside"), plain)
+	for _, name := range []string{"key", ".hidden", "..data", "a b", "new\nline", "schlüssel", "-flag", "key~", strings.Repeat("n", 129)} {
+		write(t, filepath.Join(dir, name), plain)
+	}
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "folder"), 0o700), syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for link, target := range map[string]string{"to-outside": filepath.Join(elsewhere, "outside"), "to-folder": "folder", "to-pipe": "pipe", "to-device": "/dev/zero", "dangling": "nowhere", "circle": "circle"} {
+		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refs, unfit, err := secret.Source{}.List(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, r := range refs {
+		names = append(names, filepath.Base(r.File))
+	}
+	if diff := cmp.Diff([]string{"circle", "dangling", "key", "to-outside"}, names); diff != "" {
+		t.Errorf("listed (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"-flag", "a b", "key~", "new\nline", strings.Repeat("n", 129), "schlüssel"}, unfit); diff != "" {
+		t.Errorf("unfit (-want +got):\n%s", diff)
+	}
+	for i := range 1100 {
+		write(t, filepath.Join(dir, ".hidden"+strconv.Itoa(i)), "")
+	}
+	if _, _, err := (secret.Source{}).List(dir); err == nil || !strings.Contains(err.Error(), "more than 1024 files") {
+		t.Errorf("1,100 files: %v", err)
 	}
 }
