@@ -297,10 +297,11 @@ func (s *slot) taken(t *policy.Take, reply string, id policy.Token) (policy.Take
 	var numbers [fixed]byte
 	copy(numbers[:], reply)
 	number := func(i int) float64 { return math.Float64frombits(binary.LittleEndian.Uint64(numbers[8*i:])) }
-	flags, limited, wait, now := int64(number(0)), int(number(1)), number(2), int64(number(3))
-	if now <= 0 || flags < 0 || flags >= 2*flagLate || limited < 0 || limited > len(t.Buckets) {
+	within := func(i int, least, most float64) bool { return number(i) >= least && number(i) <= most } // what is no number is within nothing
+	if !within(0, 0, float64(2*flagLate-1)) || !within(1, 0, float64(len(t.Buckets))) || !within(3, 1, 1<<53) {
 		return policy.Taken{}, errors.New("the store's reply makes no sense")
 	}
+	flags, limited, wait, now := int64(number(0)), int(number(1)), number(2), int64(number(3))
 	// The server was at this moment before now: the offset is never too large.
 	s.ahead.Store(now - time.Now().UnixMicro())
 	if flags&flagLate != 0 {

@@ -33,6 +33,10 @@ func TestReplies(t *testing.T) {
 		{"negative flags", reply(-1, 0, 0, 1.8e15), false},
 		{"no number", reply(0, 0, 0, math.NaN()), false},
 		{"a bucket that was not asked for", reply(0, 2, 5, 1.8e15), false},
+		{"too late: nothing was recorded", reply(8, 0, 0, 1.8e15), false},
+		{"flags that are no number", reply(math.NaN(), 0, 0, 1.8e15), false},
+		{"a bucket that is no number", reply(0, math.NaN(), 0, 1.8e15), false},
+		{"a moment beyond all", reply(0, 0, 0, math.Inf(1)), false},
 		{"text", "an answer of thirty-two letters!", false},
 	}
 	for _, tt := range tests {
