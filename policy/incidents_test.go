@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -95,6 +96,25 @@ func TestBlockedIsForgotten(t *testing.T) {
 		forged.Body, forged.Peer = [][]byte{[]byte("[]")}, netip.MustParseAddr("198.51.100.1")
 		if got := verdict(e.Decide(t.Context(), forged)); got != "allow shadow(signature_mismatch)" {
 			t.Fatalf("from another: got %s", got)
+		}
+	}
+}
+
+// A version that leaves the policies and comes back is as revoked as it was, and its endpoint as paused.
+func TestIncidentsOutliveWhatTheyAreAbout(t *testing.T) {
+	yaml := webhook(`scheme: github, secrets: [{version: "1", env: SECRET}, {version: "2", env: OTHER}]`)
+	e := engine(t, yaml)
+	on(t, e, incident.Action{Do: "revoke", Endpoint: "hook", Version: "1"})
+	r := signed(t, e, "hook", now, "{}") // by version 1, which the policies alone take
+	for _, step := range []struct{ name, yaml, want string }{
+		{"revoked", yaml, "deny secret_expired 401"},
+		{"without the version", webhook(`scheme: github, secrets: [{version: "2", env: OTHER}]`), "deny signature_mismatch 401"},
+		{"without the endpoint", strings.Replace(yaml, "name: hook", "name: other", 1), "allow ok"},
+		{"back again", yaml, "deny secret_expired 401"},
+	} {
+		e.Swap(load(t, step.yaml))
+		if got := verdict(e.Decide(t.Context(), r)); got != step.want {
+			t.Errorf("%s: got %s, want %s", step.name, got, step.want)
 		}
 	}
 }
