@@ -238,6 +238,21 @@ func TestRedisTooLate(t *testing.T) {
 	}
 }
 
+// Where a clock is set, a call that comes too late by the old reckoning is made again by the new one.
+func TestRedisClockIsSet(t *testing.T) {
+	r := open(t, redistest.Start(t).URL(), nil)
+	if _, err := r.Take(within(t, time.Second), delivery(1)); err != nil {
+		t.Fatal(err)
+	}
+	r.SetBack(time.Hour)
+	if got, err := r.Take(within(t, time.Second), delivery(2)); err != nil || got.Duplicate {
+		t.Errorf("got %+v, %v, want a new delivery", got, err)
+	}
+	if got, err := r.Take(within(t, time.Second), delivery(2)); err != nil || !got.Duplicate {
+		t.Errorf("got %+v, %v, want a duplicate", got, err)
+	}
+}
+
 func TestRedisWithoutRoom(t *testing.T) {
 	s := redistest.Start(t)
 	r := open(t, s.URL(), nil)
