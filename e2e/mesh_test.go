@@ -182,10 +182,11 @@ func applyPatchPolicy(gateway, resource map[string]any) (applied int, err error)
 		if at == nil || operation["op"] != "add" || !strings.HasSuffix(p["type"].(string), ".Listener") {
 			return applied, fmt.Errorf("a patch of another kind: %v", p)
 		}
-		var node any = httpFilter(gateway, at[1])
-		if p["name"] != listener["name"] || node == nil {
+		filter := httpFilter(gateway, at[1])
+		if p["name"] != listener["name"] || filter == nil {
 			continue
 		}
+		var node any = filter
 		for _, step := range strings.Split(at[2], ".") {
 			node = node.(map[string]any)[step]
 		}

@@ -37,7 +37,7 @@ func TestEarlyEnds(t *testing.T) {
 				if err := e.Err(); err != nil {
 					t.Errorf("%s: %v before its end", tt.name, err)
 				}
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				synctest.Wait()
 				if err := e.Err(); !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("%s: %v at its end", tt.name, err)
