@@ -73,17 +73,15 @@ func (l *Denials) add(d *policy.Decision, r *policy.Request, trace string, now t
 	case d.Outcome != policy.Deny:
 		return
 	}
-	denial := Denial{Time: now, Endpoint: d.Endpoint, Reason: reason.String(), Shadowed: shadowed, Status: d.Status, BodyBytes: r.BodyLen(),
-		SecretVersion: d.SecretVersion, TraceID: strings.Clone(trace)}
+	path, _, _ := strings.Cut(r.Path, "?")
+	text := func(s string) string { return strings.Clone(quotable(s)) } // r is views of a message that is given back
+	denial := Denial{
+		Time: now, Endpoint: d.Endpoint, Reason: reason.String(), Shadowed: shadowed, Status: d.Status, Method: text(r.Method), Path: text(path),
+		EventType: text(d.Event), DeliveryID: text(d.DeliveryID), SecretVersion: d.SecretVersion, BodyBytes: r.BodyLen(),
+		RequestID: text(r.RequestID), TraceID: strings.Clone(trace),
+	}
 	if d.ClientAddress.IsValid() {
 		denial.ClientAddress = d.ClientAddress.String()
-	}
-	path, _, _ := strings.Cut(r.Path, "?")
-	for _, text := range []struct {
-		into *string
-		from string
-	}{{&denial.Method, r.Method}, {&denial.Path, path}, {&denial.EventType, d.Event}, {&denial.DeliveryID, d.DeliveryID}, {&denial.RequestID, r.RequestID}} {
-		*text.into = strings.Clone(quotable(text.from)) // r is views of a message that is given back
 	}
 
 	l.mu.Lock()

@@ -47,11 +47,10 @@ func (l *decisionLog) decided(ctx context.Context, d *policy.Decision, r *policy
 	level := levelOf(d)
 	logged := l.logger.Enabled(ctx, level)
 	if (logged || l.denials != nil) && l.admit(ctx, d, now.Unix()) {
-		if d.Outcome == policy.Deny || d.Reason == policy.Shadow {
-			l.denials.add(d, r, traceOf(ctx, r), now)
-		}
+		trace := traceOf(ctx, r)
+		l.denials.add(d, r, trace, now)
 		if logged {
-			l.write(ctx, level, now, d, r, took)
+			l.write(ctx, level, now, d, r, trace, took)
 		}
 	}
 	if d.Verification == policy.DecoyUsed {
@@ -75,7 +74,7 @@ func (l *decisionLog) alarm(ctx context.Context, d *policy.Decision, r *policy.R
 }
 
 // write writes the line. The attributes stand in a group without a name, which is its members, so that their slice can be used again.
-func (l *decisionLog) write(ctx context.Context, level slog.Level, now time.Time, d *policy.Decision, r *policy.Request, took time.Duration) {
+func (l *decisionLog) write(ctx context.Context, level slog.Level, now time.Time, d *policy.Decision, r *policy.Request, trace string, took time.Duration) {
 	list, ok := l.lines.Get().(*[]slog.Attr)
 	if !ok {
 		list = new([]slog.Attr)
@@ -84,7 +83,7 @@ func (l *decisionLog) write(ctx context.Context, level slog.Level, now time.Time
 		clear(*list)
 		l.lines.Put(list)
 	}()
-	*list = appendAttributes((*list)[:0], d, r, traceOf(ctx, r), took)
+	*list = appendAttributes((*list)[:0], d, r, trace, took)
 	record := slog.NewRecord(now, level, "decision", 0)
 	record.AddAttrs(slog.Attr{Value: slog.GroupValue(*list...)})
 	// A line that cannot be written is no reason to fail.
