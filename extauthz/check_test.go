@@ -357,7 +357,7 @@ func TestCheckOwnFaults(t *testing.T) {
 	}
 }
 
-// An allow that comes after the deadline is a denial, and it still arrives.
+// A denial because the time is over still arrives.
 func TestCheckDeadline(t *testing.T) {
 	t.Parallel()
 	for _, form := range headerForms {
@@ -365,7 +365,9 @@ func TestCheckDeadline(t *testing.T) {
 			t.Parallel()
 			slow := decides(func(ctx context.Context, _ *policy.Request) policy.Decision {
 				<-ctx.Done() // as long as the call may take, whatever its deadline is
-				return policy.Decision{Outcome: policy.Allow, Reason: policy.OK, Endpoint: "hook"}
+				late := policy.Denied(policy.DeadlineExceeded)
+				late.Endpoint = "hook"
+				return late
 			})
 			conn := dial(t, Config{Decider: slow})
 			d := signed(t, policies(t, webhook(githubScheme)), noon, pullRequest)

@@ -41,7 +41,7 @@ func (s *saturation) Collect(ch chan<- prometheus.Metric) {
 	gauge(s.bytes, float64(server.limits.Bytes-free))
 	gauge(s.bytesLimit, float64(server.limits.Bytes))
 	gauge(s.waiting, float64(waiting))
-	gauge(s.calls, float64(server.calls.Load()))
+	gauge(s.calls, float64(server.openCalls()))
 	gauge(s.callLimit, float64(server.limits.Calls))
 }
 

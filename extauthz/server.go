@@ -30,7 +30,7 @@ import (
 	"github.com/hookauthz/hookauthz/policy"
 )
 
-// Decider decides about one delivery. policy.Engine is one.
+// Decider decides about one delivery, and denies what ctx has ended for: it alone can take back what it recorded. policy.Engine is one.
 type Decider interface {
 	Decide(ctx context.Context, r *policy.Request) policy.Decision
 }
@@ -242,7 +242,7 @@ func (s *Server) tap(ctx context.Context, info *tap.Info) (context.Context, erro
 	}
 	open := s.calls.Add(1)
 	if open > s.limits.many() { // no call counts for long that has ended
-		open = s.calls.Add(-int64(s.arrivals.sweep(time.Now())))
+		open = s.openCalls()
 	}
 	if open > int64(s.limits.Calls) {
 		s.calls.Add(-1)
@@ -257,6 +257,9 @@ func (s *Server) tap(ctx context.Context, info *tap.Info) (context.Context, erro
 	context.AfterFunc(ctx, cancel)
 	return bounded, nil
 }
+
+// openCalls is the number of open checks, without those that have ended before their handler began.
+func (s *Server) openCalls() int64 { return s.calls.Add(-int64(s.arrivals.sweep(time.Now()))) }
 
 // Limits are the bounds in force.
 func (s *Server) Limits() Limits { return s.limits }
@@ -404,11 +407,7 @@ func (s *Server) decide(ctx context.Context, c *state) policy.Decision {
 	if err != nil {
 		return unreadable(ctx, err)
 	}
-	d := checked(s.config.Decider.Decide(ctx, &c.request))
-	if d.Outcome == policy.Allow && ctx.Err() != nil {
-		return instead(&d, policy.DeadlineExceeded)
-	}
-	return d
+	return checked(s.config.Decider.Decide(ctx, &c.request))
 }
 
 // report counts, logs and traces a decision.

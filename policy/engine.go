@@ -207,6 +207,7 @@ func (c *check) refused(step string, r Reason) bool {
 		return false
 	}
 	c.d.Outcome, c.d.Reason, c.d.Shadow, c.d.Status = Deny, r, 0, r.Status()
+	c.d.Reservation = "" // its record is released
 	if c.d.Status == 503 && c.d.RetryAfter == 0 {
 		c.d.RetryAfter = time.Second
 	}

@@ -607,11 +607,15 @@ func (s slowStore) Release(ctx context.Context, t *policy.Take) error {
 // A deadline that ends while the store works denies, and the delivery may come again.
 func TestDeadline(t *testing.T) {
 	memory := store.NewMemory(store.MemoryConfig{})
-	set := load(t, webhook(githubScheme, "replay: {onDuplicate: deny}"))
+	set := load(t, webhook(githubScheme, "replay: {onDuplicate: deny, confirm: outcome}"))
 	ctx, cancel := context.WithCancel(t.Context())
 	slow := policy.NewEngine(set, policy.EngineConfig{Store: slowStore{memory, cancel}})
-	if got := verdict(slow.Decide(ctx, signed(t, slow, "hook", now, "{}"))); got != "deny deadline_exceeded 503" {
+	late := slow.Decide(ctx, signed(t, slow, "hook", now, "{}"))
+	if got := verdict(late); got != "deny deadline_exceeded 503" {
 		t.Fatalf("got %s", got)
+	}
+	if late.Reservation != "" {
+		t.Errorf("a denial with the reservation %q, which is released", late.Reservation)
 	}
 	e := policy.NewEngine(set, policy.EngineConfig{Store: memory})
 	if got := verdict(e.Decide(t.Context(), signed(t, e, "hook", now, "{}"))); got != "allow ok" {
