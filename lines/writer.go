@@ -4,7 +4,6 @@ package lines
 
 import (
 	"io"
-	"runtime"
 	"sync"
 	"time"
 )
@@ -17,14 +16,15 @@ type WriterConfig struct {
 	Lost func(lines int)
 }
 
-// Writer hands lines to a slow writer, such as standard error, from a goroutine of its own: no check waits for a disk or a pipe. A line is
-// written at once where nothing is being written, and with all others that have come meanwhile where something is. Beyond
+// Writer hands lines to a slow writer, such as standard error, from a goroutine of its own: no check waits for a disk or a pipe. After a
+// quiet moment a line is written at once; those that come while it is written, and for 2 ms thereafter, go out together. Beyond
 // WriterConfig.MaxPending a line is dropped and counted: memory is bounded and the server goes on.
 type Writer struct {
-	config WriterConfig
-	out    io.Writer
-	wake   chan struct{} // has room for one
-	ended  chan struct{} // closed when all is written
+	config  WriterConfig
+	out     io.Writer
+	wake    chan struct{} // has room for one
+	closing chan struct{} // closed by Close
+	ended   chan struct{} // closed when all is written
 
 	mu       sync.Mutex // guards what follows
 	pending  []byte
@@ -41,7 +41,7 @@ func NewWriter(out io.Writer, c WriterConfig) *Writer {
 	if c.Lost == nil {
 		c.Lost = func(int) {}
 	}
-	w := &Writer{config: c, out: out, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+	w := &Writer{config: c, out: out, wake: make(chan struct{}, 1), closing: make(chan struct{}), ended: make(chan struct{})}
 	go w.run()
 	return w
 }
@@ -58,35 +58,47 @@ func (w *Writer) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	w.pending = append(w.pending, p...)
-	if !w.closed {
-		select {
-		case w.wake <- struct{}{}:
-		default: // it will look anyway
-		}
+	select {
+	case w.wake <- struct{}{}:
+	default: // it will look anyway
 	}
 	return len(p), nil
 }
 
+// gather is how long a busy log collects lines before it writes again: a system call for each costs more than the lines do.
+const gather = 2 * time.Millisecond
+
 // run writes until Close.
 func (w *Writer) run() {
 	defer close(w.ended)
+	rest := time.NewTimer(0)
+	defer rest.Stop()
 	var batch []byte
 	for !w.finish() {
-		<-w.wake
-		// Checks that are about to end get to add their lines. Nothing is waited for where there are none.
-		runtime.Gosched()
-		for {
-			var lost int
-			if batch, lost = w.take(batch); len(batch) == 0 && lost == 0 {
-				break
-			}
-			// There is no other place to tell of a log that cannot be written.
-			_, _ = w.out.Write(batch)
-			if lost > 0 {
-				w.config.Lost(lost)
-			}
+		select {
+		case <-w.wake:
+		case <-w.closing:
+		}
+		batch = w.writePending(batch)
+		rest.Reset(gather)
+		select {
+		case <-rest.C:
+		case <-w.closing:
 		}
 	}
+}
+
+// writePending writes what there is. The spare buffer takes the lines that come meanwhile; the one that is returned is the next spare one.
+func (w *Writer) writePending(spare []byte) []byte {
+	batch, lost := w.take(spare)
+	if len(batch) > 0 {
+		// There is no other place to tell of a log that cannot be written.
+		_, _ = w.out.Write(batch)
+	}
+	if lost > 0 {
+		w.config.Lost(lost)
+	}
+	return batch
 }
 
 // finish reports whether there will be nothing to write.
@@ -117,7 +129,7 @@ func (w *Writer) Close(patience time.Duration) bool {
 	w.mu.Lock()
 	if !w.closed {
 		w.closed = true
-		close(w.wake)
+		close(w.closing)
 	}
 	w.mu.Unlock()
 	timer := time.NewTimer(patience)

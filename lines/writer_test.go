@@ -42,6 +42,29 @@ func TestALineIsWrittenAtOnce(t *testing.T) {
 			if g.writes != i+1 {
 				t.Errorf("%d writes after %d lines", g.writes, i+1)
 			}
+			time.Sleep(10 * time.Millisecond) // of the bubble's clock
+		}
+		w.Close(time.Second)
+	})
+}
+
+// On a busy one they gather for 2 ms, and not for longer.
+func TestLinesGather(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		close(g.open)
+		w := lines.NewWriter(g, lines.WriterConfig{})
+		for i := range 1000 {
+			fmt.Fprintf(w, "line %d\n", i)
+			time.Sleep(10 * time.Microsecond)
+		}
+		time.Sleep(2 * time.Millisecond)
+		synctest.Wait()
+		if lines := strings.Count(g.text.String(), "\n"); lines != 1000 {
+			t.Errorf("%d lines are written 2 ms after the last of 1000", lines)
+		}
+		if g.writes > 10 {
+			t.Errorf("%d writes in 10 ms, want one each 2 ms", g.writes)
 		}
 		w.Close(time.Second)
 	})
