@@ -173,7 +173,7 @@ func newAuditQuery(p process) *cobra.Command {
 	var q audit.Query
 	var since, until ago
 	output := oneOf("text", "json")
-	kind := oneOf("", audit.Start, audit.Stop, audit.Reload, audit.Action, audit.Login, audit.Decision, audit.Dropped, audit.Continued, audit.Damaged)
+	kind := oneOf("", audit.Start, audit.Stop, audit.Reload, audit.Action, audit.Login, audit.Decision, audit.Suppressed, audit.Dropped, audit.Continued, audit.Damaged)
 	decision := oneOf("", "allow", "deny", "answer")
 	c := &cobra.Command{
 		Use:   "query [FILE...]",

@@ -17,15 +17,16 @@ import (
 
 // Kinds of lines.
 const (
-	Start     = "start"         // the server begins to serve
-	Stop      = "stop"          // the server ends
-	Reload    = "reload"        // policies were loaded, or refused
-	Action    = "action"        // somebody on call did something
-	Login     = "login_refused" // wrong tokens
-	Decision  = "decision"      // of a policy that has its decisions audited
-	Dropped   = "dropped"       // lines that could not be written
-	Continued = "continued"     // the first line of a file that goes on where another ended
-	Damaged   = "damaged"       // something was wrong with the file when it was opened
+	Start      = "start"         // the server begins to serve
+	Stop       = "stop"          // the server ends
+	Reload     = "reload"        // policies were loaded, or refused
+	Action     = "action"        // somebody on call did something
+	Login      = "login_refused" // wrong tokens
+	Decision   = "decision"      // of a policy that has its decisions audited
+	Suppressed = "suppressed"    // equal decisions of a flood that were only counted
+	Dropped    = "dropped"       // lines that could not be written
+	Continued  = "continued"     // the first line of a file that goes on where another ended
+	Damaged    = "damaged"       // something was wrong with the file when it was opened
 )
 
 // Entry is one line. What does not belong to its kind is left out. It never holds a secret, a token, a signature or a body.
@@ -62,7 +63,7 @@ type Entry struct {
 
 	Result  string `json:"result,omitempty"`  // of a reload: good or bad
 	Faults  int    `json:"faults,omitempty"`  // of a bad reload
-	Count   int    `json:"count,omitempty"`   // of dropped lines and refused tokens
+	Count   int    `json:"count,omitempty"`   // of suppressed decisions, dropped lines and refused tokens
 	From    string `json:"from,omitempty"`    // where the last of the refused tokens came from
 	Version string `json:"version,omitempty"` // of the server that starts
 	Problem string `json:"problem,omitempty"` // what was wrong

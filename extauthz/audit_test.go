@@ -1,9 +1,12 @@
 package extauthz
 
 import (
+	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -47,5 +50,40 @@ func TestAudited(t *testing.T) {
 		if later := instead(&tt.d, policy.DeadlineExceeded); later.Audited() != (tt.a != policy.AuditNone) {
 			t.Errorf("replaced: %t", later.Audited())
 		}
+	}
+}
+
+// A flood of strangers does not fill the disk: their denials are counted in a line of their own. Those of a sender that is known all have theirs.
+func TestAuditedFlood(t *testing.T) {
+	var got []audit.Entry
+	l := newDecisionLog(&Config{Logger: slog.New(slog.DiscardHandler), Audit: func(e audit.Entry) { got = append(got, e) }})
+	for range 25 {
+		for _, d := range []policy.Decision{
+			{Outcome: policy.Deny, Reason: policy.SignatureMismatch, Endpoint: "ci", Audit: policy.AuditDenied},
+			{Outcome: policy.Deny, Reason: policy.SignatureMismatch, Endpoint: "not audited"},
+			{Outcome: policy.Deny, Reason: policy.RateLimited, Endpoint: "ci", Verification: "valid", Audit: policy.AuditDenied},
+			{Outcome: policy.Allow, Reason: policy.OK, Endpoint: "all", Verification: "valid", Audit: policy.AuditAll, LogShare: 100},
+			{Outcome: policy.Allow, Reason: policy.Shadow, Shadow: policy.SignatureMissing, Endpoint: "trial", Audit: policy.AuditAll},
+		} {
+			l.decided(t.Context(), &d, &policy.Request{}, 0, noon)
+		}
+	}
+	l.flush(noon.Add(time.Second))
+	lines, last := make(map[string]int), make(map[string]audit.Entry)
+	for _, e := range got {
+		key := fmt.Sprint(e.Kind, " ", e.Endpoint, " ", e.Reason)
+		lines[key]++
+		last[key] = e
+	}
+	want := map[string]int{
+		"decision ci signature_mismatch": 10, "suppressed ci signature_mismatch": 1, "decision ci rate_limited": 25, "decision all ok": 25,
+		"decision trial shadow": 10, "suppressed trial signature_missing": 1,
+	}
+	if diff := cmp.Diff(want, lines); diff != "" {
+		t.Errorf("lines (-want +got):\n%s", diff)
+	}
+	counted := audit.Entry{Time: noon.Add(time.Second), Kind: "suppressed", Endpoint: "ci", Reason: "signature_mismatch", Count: 15}
+	if diff := cmp.Diff(counted, last["suppressed ci signature_mismatch"]); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

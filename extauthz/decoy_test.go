@@ -62,12 +62,12 @@ func TestDecoy(t *testing.T) {
 // Alarms are bounded like denials: whoever has a decoy can send without end.
 func TestDecoyFlood(t *testing.T) {
 	var j journal
-	l := newDecisionLog(j.logger(), nil)
+	l := newDecisionLog(&Config{Logger: j.logger()})
 	d := &policy.Decision{Reason: policy.SecretExpired, Status: 401, Endpoint: "ci", SecretVersion: "bait", Verification: policy.DecoyUsed}
 	for range 30 {
 		l.decided(t.Context(), d, &policy.Request{}, 0, noon)
 	}
-	l.flush()
+	l.flush(noon)
 	for part, want := range map[string]int{`"msg":"decoy used"`: 10, `"msg":"decoy alarms suppressed","endpoint":"ci","reason":"secret_expired","count":20`: 1, `"msg":"decision"`: 10} {
 		if got := strings.Count(j.String(), part); got != want {
 			t.Errorf("%d times %s, want %d", got, part, want)

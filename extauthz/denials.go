@@ -61,17 +61,11 @@ func (r *denialRing) newest() uint64 { return r.ring[(r.n-1)%denialsOfKind].Numb
 // NewDenials makes a memory without denials.
 func NewDenials() *Denials { return &Denials{kinds: make(map[denialKind]*denialRing)} }
 
-// add remembers a decision that is a denial, or would have been one.
+// add remembers a denial, or what would have been one but for shadow mode.
 func (l *Denials) add(d *policy.Decision, r *policy.Request, trace string, now time.Time) {
-	if l == nil {
-		return
-	}
-	reason, shadowed := d.Reason, d.Outcome == policy.Allow && d.Reason == policy.Shadow
-	switch {
-	case shadowed:
+	reason, shadowed := d.Reason, d.Reason == policy.Shadow
+	if shadowed {
 		reason = d.Shadow
-	case d.Outcome != policy.Deny:
-		return
 	}
 	path, _, _ := strings.Cut(r.Path, "?")
 	text := func(s string) string { return strings.Clone(quotable(s)) } // r is views of a message that is given back

@@ -2,6 +2,7 @@ package extauthz
 
 import (
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
@@ -13,23 +14,24 @@ import (
 )
 
 func TestDenials(t *testing.T) {
-	l := NewDenials()
+	denials := NewDenials()
+	log := newDecisionLog(&Config{Logger: slog.New(slog.DiscardHandler), Denials: denials})
+	decided := func(d policy.Decision, r *policy.Request, now time.Time) { log.decided(t.Context(), &d, r, 0, now) }
 	path := []byte("/hooks?token=secret")
-	l.add(&policy.Decision{Outcome: policy.Deny, Reason: policy.SignatureMismatch, Status: 401, Endpoint: "a", ClientAddress: netip.MustParseAddr("192.0.2.7"), Event: "push"},
-		&policy.Request{Method: "POST", Path: view(path), RequestID: "r1", Body: [][]byte{[]byte("12"), []byte("345")}}, "", noon)
+	decided(policy.Decision{Outcome: policy.Deny, Reason: policy.SignatureMismatch, Status: 401, Endpoint: "a", ClientAddress: netip.MustParseAddr("192.0.2.7"), Event: "push"},
+		&policy.Request{Method: "POST", Path: view(path), RequestID: "r1", Body: [][]byte{[]byte("12"), []byte("345")}}, noon)
 	clear(path) // the message is given back
-	l.add(&policy.Decision{Outcome: policy.Allow, Reason: policy.Shadow, Shadow: policy.Replayed, Endpoint: "b", SecretVersion: "1"}, &policy.Request{}, "", noon.Add(time.Second))
-	l.add(&policy.Decision{Outcome: policy.Allow, Reason: policy.OK, Endpoint: "a"}, &policy.Request{}, "", noon)
-	l.add(&policy.Decision{Outcome: policy.Answer, Reason: policy.Handshake, Endpoint: "a"}, &policy.Request{}, "", noon)
+	decided(policy.Decision{Outcome: policy.Allow, Reason: policy.Shadow, Shadow: policy.Replayed, Endpoint: "b", SecretVersion: "1"}, &policy.Request{}, noon.Add(time.Second))
+	decided(policy.Decision{Outcome: policy.Allow, Reason: policy.OK, Endpoint: "a"}, &policy.Request{}, noon)
+	decided(policy.Decision{Outcome: policy.Answer, Reason: policy.Handshake, Endpoint: "a"}, &policy.Request{}, noon)
 	want := []Denial{
 		{Number: 2, Time: noon.Add(time.Second), Endpoint: "b", Reason: "replayed", Shadowed: true, SecretVersion: "1"},
 		{Number: 1, Time: noon, Endpoint: "a", Reason: "signature_mismatch", Status: 401, ClientAddress: "192.0.2.7", Method: "POST", Path: "/hooks", EventType: "push", BodyBytes: 5, RequestID: "r1"},
 	}
-	if diff := cmp.Diff(want, l.Newest()); diff != "" {
+	if diff := cmp.Diff(want, denials.Newest()); diff != "" {
 		t.Errorf("got (+) and want (-):\n%s", diff)
 	}
 	var none *Denials
-	none.add(&policy.Decision{}, &policy.Request{}, "", noon)
 	if got := none.Newest(); got != nil {
 		t.Errorf("nil remembers %v", got)
 	}

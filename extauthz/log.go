@@ -7,16 +7,18 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hookauthz/hookauthz/audit"
 	"github.com/hookauthz/hookauthz/policy"
 )
 
-// decisionLog writes one line a decision. Denials that cost an attacker nothing are written up to a number a second for each endpoint
-// and reason, then counted.
+// decisionLog writes one line a decision, remembers denials and has audited what its policy wants audited. Denials that cost an attacker
+// nothing are told up to a number a second for each endpoint and reason, then counted.
 type decisionLog struct {
 	logger  *slog.Logger
 	metrics *Metrics
-	denials *Denials  // nil: they are not remembered
-	lines   sync.Pool // of *[]slog.Attr
+	denials *Denials          // nil: they are not remembered
+	audit   func(audit.Entry) // nil: nothing is audited
+	lines   sync.Pool         // of *[]slog.Attr
 
 	mu      sync.Mutex // guards what follows
 	second  int64
@@ -29,26 +31,34 @@ type floodKey struct {
 	endpoint string
 	reason   policy.Reason
 	decoy    bool // the alarm, not the decision
+	audited  bool
 }
 
 const (
-	// linesPerSecond is how many equal denials are written each second.
+	// linesPerSecond is how many equal denials are told each second.
 	linesPerSecond = 10
 	// maxShares bounds the memory of endpoints that have left the policies.
 	maxShares = 1 << 14
 )
 
-func newDecisionLog(l *slog.Logger, m *Metrics) *decisionLog {
-	return &decisionLog{logger: l, metrics: m, floods: make(map[floodKey]int), allowed: make(map[string]int)}
+func newDecisionLog(c *Config) *decisionLog {
+	return &decisionLog{logger: c.Logger, metrics: c.Metrics, denials: c.Denials, audit: c.Audit, floods: make(map[floodKey]int), allowed: make(map[string]int)}
 }
 
-// decided writes the line of a decision, unless it is sampled away.
+// decided tells of a decision where it is to be told.
 func (l *decisionLog) decided(ctx context.Context, d *policy.Decision, r *policy.Request, took time.Duration, now time.Time) {
 	level := levelOf(d)
-	logged := l.logger.Enabled(ctx, level)
-	if (logged || l.denials != nil) && l.admit(ctx, d, now.Unix()) {
+	logged := l.logger.Enabled(ctx, level) && l.sampled(d)
+	audited := l.audit != nil && d.Audited()
+	remembered := l.denials != nil && d.Denial()
+	if (logged || audited || remembered) && l.admit(ctx, d, audited, now) {
 		trace := traceOf(ctx, r)
-		l.denials.add(d, r, trace, now)
+		if remembered {
+			l.denials.add(d, r, trace, now)
+		}
+		if audited {
+			l.audit(auditEntry(d, r, now))
+		}
 		if logged {
 			l.write(ctx, level, now, d, r, trace, took)
 		}
@@ -60,7 +70,7 @@ func (l *decisionLog) decided(ctx context.Context, d *policy.Decision, r *policy
 
 // alarm says that a secret is used that was never handed out, whatever became of the delivery.
 func (l *decisionLog) alarm(ctx context.Context, d *policy.Decision, r *policy.Request, now time.Time) {
-	if !l.logger.Enabled(ctx, slog.LevelError) || !l.few(ctx, floodKey{d.Endpoint, d.Reason, true}, now.Unix()) {
+	if !l.logger.Enabled(ctx, slog.LevelError) || !l.few(ctx, floodKey{endpoint: d.Endpoint, reason: d.Reason, decoy: true}, now) {
 		return
 	}
 	attributes := []slog.Attr{slog.String("endpoint", d.Endpoint), slog.String("secret_version", d.SecretVersion), slog.String("decision", d.Outcome.String())}
@@ -137,18 +147,21 @@ func appendAttributes(list []slog.Attr, d *policy.Decision, r *policy.Request, t
 	return list
 }
 
-// admit reports whether the line of a decision is written. A sender that is verified is known, so all of its lines are; a share of those allowed.
-func (l *decisionLog) admit(ctx context.Context, d *policy.Decision, second int64) bool {
-	verified := d.Verification == "valid"
+// admit reports whether a decision is told, and not only counted. A sender that is verified is known, so all of its decisions are.
+func (l *decisionLog) admit(ctx context.Context, d *policy.Decision, audited bool, now time.Time) bool {
+	key := floodKey{endpoint: d.Endpoint, reason: d.Reason, audited: audited}
 	switch {
-	case d.Outcome != policy.Allow && !verified:
-		return l.few(ctx, floodKey{endpoint: d.Endpoint, reason: d.Reason}, second)
-	case d.Outcome == policy.Allow && d.Reason == policy.Shadow && !verified:
-		return l.few(ctx, floodKey{endpoint: d.Endpoint, reason: d.Shadow}, second)
-	case d.Outcome == policy.Allow && d.Reason != policy.Shadow && d.LogShare > 1:
-		return l.share(d.Endpoint, d.LogShare)
+	case d.Verification == "valid" || d.Outcome == policy.Allow && !d.Denial():
+		return true
+	case d.Outcome == policy.Allow:
+		key.reason = d.Shadow
 	}
-	return true
+	return l.few(ctx, key, now)
+}
+
+// sampled reports whether the line of a decision is written: of those that are allowed only a share may be.
+func (l *decisionLog) sampled(d *policy.Decision) bool {
+	return d.Outcome != policy.Allow || d.Denial() || d.LogShare <= 1 || l.share(d.Endpoint, d.LogShare)
 }
 
 // share picks the first of every n.
@@ -165,7 +178,8 @@ func (l *decisionLog) share(endpoint string, n int) bool {
 
 // few reports whether a denial is one of the first of its kind in this second. The first denial of a later second tells how many of each
 // kind were only counted.
-func (l *decisionLog) few(ctx context.Context, key floodKey, second int64) bool {
+func (l *decisionLog) few(ctx context.Context, key floodKey, now time.Time) bool {
+	second := now.Unix()
 	l.mu.Lock()
 	var over map[floodKey]int
 	if second > l.second || second < l.second-1 { // a call may be a little late; a clock that was set back is not a call that is late
@@ -175,21 +189,26 @@ func (l *decisionLog) few(ctx context.Context, key floodKey, second int64) bool 
 	l.floods[key]++
 	admitted := l.floods[key] <= linesPerSecond
 	l.mu.Unlock()
-	l.tell(ctx, over)
+	l.tell(ctx, over, now)
 	return admitted
 }
 
 // tell says what was only counted.
-func (l *decisionLog) tell(ctx context.Context, floods map[floodKey]int) {
+func (l *decisionLog) tell(ctx context.Context, floods map[floodKey]int, now time.Time) {
 	for key, n := range floods {
-		if n > linesPerSecond {
-			l.metrics.suppressed(n - linesPerSecond)
-			message := "decisions suppressed"
-			if key.decoy {
-				message = "decoy alarms suppressed"
-			}
-			l.logger.LogAttrs(ctx, slog.LevelWarn, message,
-				slog.String("endpoint", key.endpoint), slog.String("reason", key.reason.String()), slog.Int("count", n-linesPerSecond))
+		n -= linesPerSecond
+		if n <= 0 {
+			continue
+		}
+		l.metrics.suppressed(n)
+		message := "decisions suppressed"
+		if key.decoy {
+			message = "decoy alarms suppressed"
+		}
+		l.logger.LogAttrs(ctx, slog.LevelWarn, message,
+			slog.String("endpoint", key.endpoint), slog.String("reason", key.reason.String()), slog.Int("count", n))
+		if key.audited {
+			l.audit(audit.Entry{Time: now, Kind: audit.Suppressed, Endpoint: key.endpoint, Reason: key.reason.String(), Count: n})
 		}
 	}
 }
@@ -201,10 +220,11 @@ func (l *decisionLog) run(ctx context.Context, now func() time.Time) {
 	for {
 		select {
 		case <-ctx.Done():
-			l.flush()
+			l.flush(now())
 			return
 		case <-tick.C:
-			l.tell(ctx, l.past(now().Unix()))
+			at := now()
+			l.tell(ctx, l.past(at.Unix()), at)
 		}
 	}
 }
@@ -222,10 +242,10 @@ func (l *decisionLog) past(second int64) map[floodKey]int {
 }
 
 // flush tells of everything that was only counted.
-func (l *decisionLog) flush() {
+func (l *decisionLog) flush(now time.Time) {
 	l.mu.Lock()
 	floods := l.floods
 	l.floods = make(map[floodKey]int)
 	l.mu.Unlock()
-	l.tell(context.Background(), floods)
+	l.tell(context.Background(), floods, now)
 }

@@ -63,7 +63,7 @@ func TestDecisionLine(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var j journal
-			newDecisionLog(j.logger(), nil).decided(t.Context(), &tt.d, tt.r, 1250*time.Microsecond, noon)
+			newDecisionLog(&Config{Logger: j.logger()}).decided(t.Context(), &tt.d, tt.r, 1250*time.Microsecond, noon)
 			if diff := cmp.Diff(tt.want+"\n", j.String()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -99,7 +99,7 @@ func TestLogCaps(t *testing.T) {
 			var j journal
 			d := policy.Decision{Outcome: policy.Allow, Reason: policy.OK, DeliveryID: long, Event: long}
 			r := &policy.Request{Method: long, Path: "/" + long}
-			newDecisionLog(j.logger(), nil).decided(t.Context(), &d, r, 0, noon)
+			newDecisionLog(&Config{Logger: j.logger()}).decided(t.Context(), &d, r, 0, noon)
 			lines := j.lines(t)
 			if len(lines) != 1 {
 				t.Fatalf("%d lines", len(lines))
@@ -146,7 +146,7 @@ func summary(t *testing.T, j *journal) map[string]int {
 // Of equal denials, ten a second are written for each endpoint and reason; the others are counted, and nothing is lost.
 func TestFlood(t *testing.T) {
 	var j journal
-	l := newDecisionLog(j.logger(), nil)
+	l := newDecisionLog(&Config{Logger: j.logger()})
 	decide := func(n int, d *policy.Decision, at time.Time) {
 		for range n {
 			l.decided(t.Context(), d, &policy.Request{}, 0, at)
@@ -165,8 +165,8 @@ func TestFlood(t *testing.T) {
 		t.Errorf("in the next second (-want +got):\n%s", diff)
 	}
 	decide(13, flooding("", policy.NoPolicy), noon.Add(time.Second))
-	l.flush()
-	l.flush() // tells nothing twice
+	l.flush(noon)
+	l.flush(noon) // tells nothing twice
 	want["decision  no_policy"], want["suppressed  no_policy"] = 10, 3
 	if diff := cmp.Diff(want, summary(t, &j)); diff != "" {
 		t.Errorf("at the end (-want +got):\n%s", diff)
@@ -178,7 +178,7 @@ func TestFloodEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var j journal
 		m := NewMetrics("test")
-		l := newDecisionLog(j.logger(), m)
+		l := newDecisionLog(&Config{Logger: j.logger(), Metrics: m})
 		ctx, stop := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { l.run(ctx, time.Now) })
@@ -206,7 +206,7 @@ func TestFloodEnds(t *testing.T) {
 // A call that is a little late belongs to the second that is counted; a clock that was set back starts a new one.
 func TestFloodAndClock(t *testing.T) {
 	var j journal
-	l := newDecisionLog(j.logger(), nil)
+	l := newDecisionLog(&Config{Logger: j.logger()})
 	for i := range 40 { // two goroutines on either side of a second
 		l.decided(t.Context(), flooding("ci", policy.SourceDenied), &policy.Request{}, 0, noon.Add(-time.Duration(i%2)*time.Second))
 	}
@@ -223,7 +223,7 @@ func TestFloodAndClock(t *testing.T) {
 
 // Memory of floods is that of one second, whatever endpoints come and go.
 func TestFloodMemory(t *testing.T) {
-	l := newDecisionLog(slog.New(slog.DiscardHandler).With(), nil) // discarded lines are not even counted
+	l := newDecisionLog(&Config{Logger: slog.New(slog.DiscardHandler).With()}) // discarded lines are not even counted
 	l.logger = (&journal{}).logger()
 	for i := range 100 {
 		l.decided(t.Context(), flooding(fmt.Sprint("endpoint-", i), policy.SourceDenied), &policy.Request{}, 0, noon.Add(time.Duration(i)*time.Second))
@@ -242,7 +242,7 @@ func TestFloodMemory(t *testing.T) {
 // Who has proved itself is written each time.
 func TestVerifiedIsNotSampled(t *testing.T) {
 	var j journal
-	l := newDecisionLog(j.logger(), nil)
+	l := newDecisionLog(&Config{Logger: j.logger()})
 	d := flooding("ci", policy.RateLimited)
 	d.Verification = "valid"
 	for range 30 {
@@ -256,12 +256,12 @@ func TestVerifiedIsNotSampled(t *testing.T) {
 // Shadow mode lets the unverified through, and they are a flood as much as if they were denied.
 func TestShadowFlood(t *testing.T) {
 	var j journal
-	l := newDecisionLog(j.logger(), nil)
+	l := newDecisionLog(&Config{Logger: j.logger()})
 	d := &policy.Decision{Outcome: policy.Allow, Reason: policy.Shadow, Shadow: policy.SignatureMissing, Endpoint: "ci", LogShare: 1000}
 	for range 30 {
 		l.decided(t.Context(), d, &policy.Request{}, 0, noon)
 	}
-	l.flush()
+	l.flush(noon)
 	if diff := cmp.Diff(map[string]int{"decision ci signature_missing": 10, "suppressed ci signature_missing": 20}, summary(t, &j)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -272,7 +272,7 @@ func TestLogShare(t *testing.T) {
 	for share, want := range map[int]int{0: 100, 1: 100, 2: 50, 100: 1, 33: 4, 1000: 1} {
 		t.Run(fmt.Sprint("1 of ", share), func(t *testing.T) {
 			var j journal
-			l := newDecisionLog(j.logger(), nil)
+			l := newDecisionLog(&Config{Logger: j.logger()})
 			allowed := &policy.Decision{Outcome: policy.Allow, Reason: policy.OK, Endpoint: "ci", Verification: "valid", LogShare: share}
 			for range 100 {
 				l.decided(t.Context(), allowed, &policy.Request{}, 0, noon)

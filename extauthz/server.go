@@ -181,12 +181,11 @@ func NewServer(c Config) *Server {
 		limits:   c.limits(),
 		deadline: defaultDeadline,
 		arrivals: newArrivals(),
-		log:      newDecisionLog(c.Logger, c.Metrics),
+		log:      newDecisionLog(&c),
 		spans:    newSpans(&c),
 		panics:   newPanicLog(&c),
 		draining: make(chan struct{}),
 	}
-	s.log.denials = c.Denials
 	s.memory = newBudget(s.limits.Bytes)
 	c.Metrics.watch(s)
 	s.health = newHealthService("", checkService.ServiceName)
@@ -410,13 +409,10 @@ func (s *Server) decide(ctx context.Context, c *state) policy.Decision {
 	return checked(s.config.Decider.Decide(ctx, &c.request))
 }
 
-// report counts, logs and traces a decision.
+// report counts, tells and traces a decision.
 func (s *Server) report(ctx context.Context, span trace.Span, d *policy.Decision, r *policy.Request, begin time.Time) {
 	now := s.config.Now()
 	defer endSpan(span, d, now)
 	s.config.Metrics.decided(d, r, now.Sub(begin), exemplar(span))
 	s.log.decided(ctx, d, r, now.Sub(begin), now)
-	if s.config.Audit != nil && d.Audited() {
-		s.config.Audit(auditEntry(d, r, now))
-	}
 }

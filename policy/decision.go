@@ -224,10 +224,11 @@ const (
 	AuditAll
 )
 
+// Denial says whether the delivery is denied, or would be but for shadow mode.
+func (d *Decision) Denial() bool { return d.Outcome == Deny || d.Reason == Shadow }
+
 // Audited says whether the decision goes into the audit file.
-func (d *Decision) Audited() bool {
-	return d.Audit == AuditAll || d.Audit == AuditDenied && (d.Outcome == Deny || d.Reason == Shadow)
-}
+func (d *Decision) Audited() bool { return d.Audit == AuditAll || d.Audit == AuditDenied && d.Denial() }
 
 // DecoyUsed is the Verification of a delivery that only a decoy version signs: somebody uses a secret that was never handed out.
 const DecoyUsed = "decoy"
