@@ -71,11 +71,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	write := flags.String("write", "", "write the report to this `file` too")
 	noop := flags.String("noop", "", "serve the no-op authorizer at these `addresses`, and do nothing else")
 	noopAdmin := flags.String("noop-admin", "", "`address` of its metrics")
+	busy := flags.Bool("busy", false, "keep one CPU busy, and do nothing else")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if *noop != "" {
 		return serveNoop(ctx, *noop, *noopAdmin)
+	}
+	if *busy {
+		return keepBusy(ctx)
 	}
 	given := make(map[string]bool)
 	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
@@ -119,15 +123,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 func (b *bench) measure(ctx context.Context, stdout io.Writer, file string) error {
 	begin := time.Now()
 	rows := b.plan()
-	if len(rows) == 0 {
+	if len(rows) == 0 && !slices.ContainsFunc(b.sizes, b.profiles) {
 		return fmt.Errorf("no row matches -rows %s and -sizes", b.rows)
 	}
-	sizes, err := b.measureAll(ctx, rows)
+	o, err := b.measureAll(ctx, rows)
 	b.progress.end()
 	if err != nil {
 		return err
 	}
-	report := b.report(rows, sizes, begin)
+	report := b.report(rows, o, begin)
 	if _, err := io.WriteString(stdout, report); err != nil {
 		return err
 	}
@@ -137,11 +141,21 @@ func (b *bench) measure(ctx context.Context, stdout io.Writer, file string) erro
 	return os.WriteFile(file, []byte(report), 0o644)
 }
 
-func (b *bench) measureAll(ctx context.Context, rows []*row) (sizes, error) {
-	if err := b.measureRows(ctx, rows); err != nil {
-		return sizes{}, err
+// onceOnly is what is measured once, after the rounds.
+type onceOnly struct {
+	sizes sizes
+	work  []work
+}
+
+func (b *bench) measureAll(ctx context.Context, rows []*row) (o onceOnly, err error) {
+	if err = b.measureRows(ctx, rows); err != nil {
+		return o, err
 	}
-	return b.measureSizes(ctx)
+	if o.work, err = b.measureWork(ctx); err != nil {
+		return o, err
+	}
+	o.sizes, err = b.measureSizes(ctx)
+	return o, err
 }
 
 // tool is the path of a program that a script of the checkout finds or installs.

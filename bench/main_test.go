@@ -34,7 +34,7 @@ func TestRun(t *testing.T) {
 	file := filepath.Join(dir, "performance.md")
 	var out, progress bytes.Buffer
 	args := []string{"-server", server, "-rounds", "2", "-period", "20ms", "-write", file,
-		"-rows", "TCP, 2 KiB, (no-op|full policy|denied.*)$|socket, 2 KiB, full|10x"}
+		"-rows", "TCP, 2 KiB, (no-op|full policy|denied.*)$|socket, 2 KiB, full|10x|profile, 2 KiB"}
 	if err := run(context.Background(), args, &out, &progress); err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("what is written differs from what is printed (%v)", err)
 	}
 	for _, want := range []string{
-		"2 rounds of 20ms", "these are no results", "| full policy ", "| denied: no policy ", "## Checks over a unix socket", "| 10x overload ",
+		"2 rounds of 20ms", "these are no results", "| full policy ", "| denied: no policy ", "## Checks over a unix socket", "| 10x overload ", "| HMAC-SHA-256 of the body ",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the report lacks %q:\n%s", want, &out)

@@ -69,7 +69,7 @@ func (s *server) ask(ctx context.Context, conn *grpc.ClientConn, request []byte,
 	return misjudged, nil
 }
 
-// overload measures a server with a CPU of its own at so many open calls.
+// overload measures a server with half a CPU at so many open calls.
 func (b *bench) overload(of lazy[*server], calls int) measurement {
 	return func(ctx context.Context) (sample, error) {
 		s, err := of(ctx)
@@ -88,6 +88,12 @@ func (b *bench) overload(of lazy[*server], calls int) measurement {
 		if err != nil {
 			return sample{}, err
 		}
+		// A call costs its caller about as much as the server: one with a whole CPU could not be overloaded from another.
+		busy, err := start("a process that keeps a CPU busy", cpus[:1], nil, b.self, "-busy")
+		if err != nil {
+			return sample{}, err
+		}
+		defer busy.stop()
 		if len(cpus) > 1 {
 			if err := moveSelf(cpus[1:]); err != nil {
 				return sample{}, err
@@ -119,11 +125,18 @@ const (
 	rest = time.Second
 )
 
-// startPinned starts a server that has one CPU, and nothing else of ours on it while it is measured.
+// startPinned starts a server that has one CPU, and nothing else of ours on it until it is measured.
 func (b *bench) startPinned(ctx context.Context) (*server, error) {
 	cpus, err := usableCPUs()
 	if err != nil {
 		return nil, err
 	}
 	return b.startHookauthz(ctx, hookauthz{policies: 1, spec: fullSpec, cpus: cpus[:1]})
+}
+
+// keepBusy computes until ctx ends.
+func keepBusy(ctx context.Context) error {
+	for ctx.Err() == nil {
+	}
+	return nil
 }

@@ -48,23 +48,29 @@ func (b *bench) profile(ctx context.Context, file string) error {
 	return <-profiled
 }
 
-func (s *server) saveProfile(ctx context.Context, file string, period time.Duration) error {
+// profile takes a CPU profile of the server.
+func (s *server) profile(ctx context.Context, period time.Duration) ([]byte, error) {
 	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", s.admin, max(1, int(period.Seconds())))
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer response.Body.Close()
 	data, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("the profile: %s", response.Status)
+	}
+	return data, err
+}
+
+func (s *server) saveProfile(ctx context.Context, file string, period time.Duration) error {
+	data, err := s.profile(ctx, period)
 	if err != nil {
 		return err
-	}
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("the profile: %s", response.Status)
 	}
 	return os.WriteFile(file, data, 0o644)
 }
