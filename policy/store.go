@@ -46,7 +46,7 @@ type Take struct {
 	Reservation time.Duration
 	// Buckets are the limits to test and to spend.
 	Buckets []Bucket
-	// Peek tests without writing.
+	// Peek tests without writing, but for that correction: an address that is only peeked at must not be blocked by a clock that was wrong.
 	Peek bool
 }
 

@@ -73,7 +73,7 @@ for i = 1, buckets do
   local wrong = lead > early + interval + MINUTE
   if wrong then lead = early + interval end
   if lead > early then
-    if wrong and not peek then store(key, lead) end
+    if wrong then store(key, lead) end
     return reply(verdict, i, lead - early)
   end
   leads[i] = lead + interval
