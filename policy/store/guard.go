@@ -92,6 +92,7 @@ type Guard struct {
 	journal  journal
 	unsure   pending
 	replicas atomic.Int64
+	fewer    fewer // for Run alone
 	failing  atomic.Pointer[failing]
 	opened   atomic.Bool // and not yet closed again
 }
@@ -332,6 +333,15 @@ func (g *Guard) known(ctx context.Context, t *policy.Take) policy.Taken {
 	peek := *t
 	peek.Peek, peek.Tag, peek.Buckets = true, false, nil
 	known, err := g.config.Local.Take(ctx, &peek)
+	if err == nil && known.Retry && !t.Peek {
+		// A peek does not hand the record over to the retry, which may be let through.
+		peek.Peek = false
+		known, err = g.config.Local.Take(ctx, &peek)
+		if err == nil && !known.Retry && !known.Duplicate { // it was taken back just now
+			_ = g.config.Local.Release(ctx, &peek)
+			return policy.Taken{}
+		}
+	}
 	if err != nil {
 		return policy.Taken{}
 	}
@@ -400,6 +410,7 @@ func (g *Guard) Run(ctx context.Context) {
 			if now := time.Now(); !now.Before(alive) {
 				alive = now.Add(jittered(aliveEvery))
 				if g.sign(ctx) != nil {
+					g.fewer = fewer{}
 					alive = now.Add(jittered(probeEvery)) // is it away?
 				}
 			}
@@ -408,7 +419,7 @@ func (g *Guard) Run(ctx context.Context) {
 			}
 		} else {
 			g.tryToClose(ctx)
-			alive = time.Now()
+			g.fewer, alive = fewer{}, time.Now()
 		}
 		timer.Reset(max(wait, time.Millisecond))
 	}
@@ -425,10 +436,34 @@ func (g *Guard) sign(ctx context.Context) error {
 		ctx := timely
 		n, err := g.config.Shared.Alive(ctx, aliveFor)
 		if err == nil {
-			g.replicas.Store(int64(n))
+			g.counted(int64(n))
 		}
 		return err
 	})
+}
+
+// counted takes the number of processes that are alive. One that is lower counts once it has stood for as long as a sign of life does: a store that was
+// restarted empty has not heard from all yet, and may be away again before it has.
+func (g *Guard) counted(n int64) {
+	now := time.Now()
+	switch {
+	case n >= g.replicas.Load():
+		g.replicas.Store(n)
+		g.fewer = fewer{}
+	case g.fewer.since.IsZero():
+		g.fewer = fewer{now, n}
+	default:
+		if g.fewer.most = max(g.fewer.most, n); now.Sub(g.fewer.since) >= aliveFor {
+			g.replicas.Store(g.fewer.most)
+			g.fewer = fewer{}
+		}
+	}
+}
+
+// fewer is since when, without a gap, fewer processes than before are alive, and how many at most.
+type fewer struct {
+	since time.Time
+	most  int64
 }
 
 // tryToClose probes the store where it failed last. Once it answers in time it is brought up to date, and only then the breaker closes: it
@@ -497,7 +532,8 @@ func (g *Guard) writeBack(ctx context.Context, t *policy.Take) (verdict, error) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	local, err := g.config.Local.Take(ctx, &policy.Take{Time: now, Endpoint: t.Endpoint, Messages: t.Messages, Peek: true})
+	peek := policy.Take{Time: now, Endpoint: t.Endpoint, Messages: t.Messages, Peek: true}
+	local, err := g.config.Local.Take(ctx, &peek)
 	switch {
 	case err != nil || !local.Duplicate:
 		return gone, nil // released
@@ -514,6 +550,9 @@ func (g *Guard) writeBack(ctx context.Context, t *policy.Take) (verdict, error) 
 	}
 	if _, err = g.config.Shared.Take(ctx, &again); err != nil {
 		return open, fmt.Errorf("writing back: %w", err)
+	}
+	if local, err = g.config.Local.Take(ctx, &peek); err == nil && !local.Duplicate { // taken back meanwhile
+		return gone, g.config.Shared.Release(ctx, &again)
 	}
 	return kept, nil
 }

@@ -474,6 +474,78 @@ func TestGuardWritesStreamsBack(t *testing.T) {
 	})
 }
 
+// Envoy asks again about a stream that was taken while the store was away, and the first check is taken back after that: what the retry was told
+// stands, unless the retry itself is taken back.
+func TestGuardHandsOver(t *testing.T) {
+	for _, takenBack := range []bool{false, true} {
+		guarding(t, store.GuardConfig{}, false, func(g *guarded) {
+			first := g.message(1)
+			first.Stream = "s"
+			if _, err := g.Local().Take(t.Context(), first); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond)
+			retry, another := *first, *first
+			retry.Time = time.Now()
+			another.Time, another.Stream = time.Now(), "r"
+			got, err := g.Take(t.Context(), &retry)
+			if diff := cmp.Diff(policy.Taken{Retry: true}, got); err != nil || diff != "" {
+				t.Errorf("%v, verdict (-want +got):\n%s", err, diff)
+			}
+			if err := g.Local().Release(t.Context(), first); err != nil {
+				t.Fatal(err)
+			}
+			if takenBack {
+				if err := g.Release(t.Context(), &retry); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got, err = g.Take(t.Context(), &another)
+			if diff := cmp.Diff(policy.Taken{Duplicate: !takenBack}, got); err != nil || diff != "" {
+				t.Errorf("the retry was taken back: %v; %v, verdict (-want +got):\n%s", takenBack, err, diff)
+			}
+		})
+	}
+}
+
+// during is a Shared that does something before it takes.
+type during struct {
+	store.Shared
+	do func()
+}
+
+func (d *during) Take(ctx context.Context, t *policy.Take) (policy.Taken, error) {
+	d.do()
+	return d.Shared.Take(ctx, t)
+}
+
+// A delivery that is taken back while it is written to the store does not stay there.
+func TestGuardTakesBackWhatItWrites(t *testing.T) {
+	guarding(t, store.GuardConfig{}, false, func(g *guarded) {
+		var guard *store.Guard
+		take := g.message(1)
+		guard = store.NewGuard(store.GuardConfig{Local: g.local, Logger: slog.New(slog.DiscardHandler), Shared: &during{g.shared, func() {
+			if err := guard.Local().Release(g.Context(), take); err != nil {
+				t.Error(err)
+			}
+		}}})
+		if _, err := guard.Local().Take(g.Context(), take); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		ctx, cancel := context.WithCancel(g.Context())
+		var run sync.WaitGroup
+		run.Go(func() { guard.Run(ctx) })
+		time.Sleep(5 * time.Second)
+		cancel()
+		run.Wait()
+		again := g.message(1)
+		if got, err := g.shared.Store.Take(g.Context(), again); err != nil || got.Duplicate {
+			t.Errorf("got %+v, %v, want a new delivery", got, err)
+		}
+	})
+}
+
 func TestGuardBoundsItsJournal(t *testing.T) {
 	guarding(t, store.GuardConfig{MaxJournal: 10}, true, func(g *guarded) {
 		g.away(0, errors.New("refused"))
@@ -504,6 +576,28 @@ func TestGuardCountsReplicas(t *testing.T) {
 		time.Sleep(time.Hour)
 		if got := g.Replicas(); got != 3 {
 			t.Errorf("got %d replicas while the store is away, want the last number: 3", got)
+		}
+	})
+	guarding(t, store.GuardConfig{}, true, func(g *guarded) {
+		alive := func(n int) {
+			g.shared.mu.Lock()
+			defer g.shared.mu.Unlock()
+			g.shared.replicas = n
+		}
+		alive(1) // the store was restarted empty, and the others have not found it yet
+		time.Sleep(5 * time.Second)
+		if got := g.Replicas(); got != 3 {
+			t.Errorf("got %d replicas, want those that were lately alive: 3", got)
+		}
+		alive(2)
+		time.Sleep(11 * time.Second)
+		if got := g.Replicas(); got != 2 {
+			t.Errorf("got %d replicas, want those that are left: 2", got)
+		}
+		alive(4)
+		time.Sleep(3 * time.Second)
+		if got := g.Replicas(); got != 4 {
+			t.Errorf("got %d replicas, want those alive: 4", got)
 		}
 	})
 	guarding(t, store.GuardConfig{Replicas: 7}, true, func(g *guarded) {

@@ -68,7 +68,7 @@ type Redis struct {
 type slot struct {
 	prefix string
 	// ahead is by how many microseconds the server's clock is ahead of ours, at least; 0 where that is not known. The nodes of a cluster have a
-	// clock each.
+	// clock each; until an endpoint's has spoken, that of the node which was asked first counts.
 	ahead *atomic.Int64
 }
 
@@ -109,7 +109,24 @@ func (r *Redis) Connect(ctx context.Context) error {
 		client.Close()
 		return err
 	}
+	if err := r.readClock(ctx, client); err != nil {
+		client.Close()
+		return r.config.explain(err)
+	}
 	r.client.Store(&connection{client})
+	return nil
+}
+
+// readClock learns how far the server's clock is ahead, so that the first call can be too late as any other.
+func (r *Redis) readClock(ctx context.Context, client rueidis.Client) error {
+	now, err := client.Do(ctx, client.B().Time().Build()).AsIntSlice()
+	if err != nil {
+		return err
+	}
+	if len(now) != 2 {
+		return errors.New("the store's clock cannot be read")
+	}
+	r.ahead.Store(now[0]*1e6 + now[1] - time.Now().UnixMicro())
 	return nil
 }
 
@@ -177,6 +194,7 @@ func (r *Redis) slot(endpoint string) *slot {
 	s := &slot{prefixOf(endpoint), &r.ahead}
 	if r.config.Cluster {
 		s.ahead = new(atomic.Int64)
+		s.ahead.Store(r.ahead.Load())
 	}
 	known, _ := r.slots.LoadOrStore(endpoint, s)
 	return known.(*slot)

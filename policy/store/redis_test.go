@@ -238,6 +238,25 @@ func TestRedisTooLate(t *testing.T) {
 	}
 }
 
+// The first call of a process is no exception: others have told the server the script.
+func TestRedisFirstCallTooLate(t *testing.T) {
+	s := redistest.Start(t)
+	if _, err := open(t, s.URL(), nil).Take(within(t, time.Second), delivery(1)); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, s.URL(), nil)
+	s.Signal(syscall.SIGSTOP)
+	_, err := r.Take(within(t, 50*time.Millisecond), delivery(77))
+	s.Signal(syscall.SIGCONT)
+	if err == nil {
+		t.Fatal("a stopped server has answered")
+	}
+	s.Do(t, "PING")
+	if got, err := r.Take(within(t, time.Second), delivery(77)); err != nil || got.Duplicate {
+		t.Errorf("got %+v, %v, want a new delivery: the first was given up", got, err)
+	}
+}
+
 // Where a clock is set, a call that comes too late by the old reckoning is made again by the new one.
 func TestRedisClockIsSet(t *testing.T) {
 	r := open(t, redistest.Start(t).URL(), nil)
