@@ -34,7 +34,7 @@ type Take struct {
 	Time     time.Time
 	Endpoint string
 	// Stream is Envoy's id of the stream; empty where there is none. A second Take of the same endpoint, stream and messages
-	// within StreamWindow is a retry: it gets the first one's answer and spends nothing, and the record is its own to release from then on.
+	// within StreamWindow is a retry: it gets the first one's answer and spends nothing, and the record stands until each of them has released it.
 	Stream string
 	// Messages identify the signed message, one for each live secret. Any that is remembered makes a duplicate. None: no replay memory.
 	Messages []signature.MessageID
@@ -76,7 +76,8 @@ type Taken struct {
 // An error means that no verdict could be had: onStoreFailure decides.
 type Store interface {
 	Take(ctx context.Context, t *Take) (Taken, error)
-	// Release forgets the record that this Take has just made, because its delivery was not let through after all. Quota stays spent.
+	// Release forgets the record that this Take has just made, because its delivery was not let through after all. Quota stays spent. Where
+	// other Takes of the stream were told of the record, it is forgotten with the last of them.
 	Release(ctx context.Context, t *Take) error
 	// Settle ends the reservation of an endpoint: confirmed, it is remembered for its window; else the same delivery may come again, at
 	// most MaxReleases times. An unknown, used or foreign token changes nothing and reports false.

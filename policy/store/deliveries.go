@@ -196,7 +196,7 @@ func (d *deliveries) end(p place, confirm bool) {
 func (d *deliveries) become(p place, s state) {
 	d.dropToken(p)
 	r := d.slab.at(p)
-	r.state, r.due, r.by = s, r.expires, 0
+	r.state, r.due, r.by = s, r.expires, nobody
 	d.sift(p)
 }
 

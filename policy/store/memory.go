@@ -85,9 +85,11 @@ func (m *Memory) Take(_ context.Context, t *policy.Take) (policy.Taken, error) {
 		if first, ok := e.streams.find(stream, now); ok {
 			if !t.Peek {
 				// The first check of this stream has been given up by Envoy and may yet release its Take. But this retry may be let through,
-				// and what is let through must stay remembered: from now on only the retry can release it.
-				e.deliveries.handOver(t.Messages, first.by, by)
-				e.streams.handOver(stream, by)
+				// and what is let through must stay remembered, until all that were told so have released it. Which came first here does not say
+				// which Envoy has given up.
+				if before, latest, joined := e.streams.join(stream, by); joined {
+					e.deliveries.handOver(t.Messages, before, latest)
+				}
 			}
 			return policy.Taken{Retry: true, Duplicate: first.duplicate, Token: first.token}, nil
 		}
@@ -120,7 +122,10 @@ func (m *Memory) Take(_ context.Context, t *policy.Take) (policy.Taken, error) {
 	return taken, nil
 }
 
-// identity tells the Takes of one endpoint apart. It is never 0.
+// nobody is the identity of no Take.
+const nobody = 0
+
+// identity tells the Takes of one endpoint apart. It is never nobody.
 func (m *Memory) identity(t *policy.Take) uint64 {
 	return maphash.Comparable(m.seed, taker{t.Stream, t.Time.UnixNano()}) | 1
 }
@@ -152,7 +157,10 @@ func (m *Memory) Release(_ context.Context, t *policy.Take) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if t.Stream != "" {
-		e.streams.release(m.streamKey(t), by)
+		if heir, stays := e.streams.leave(m.streamKey(t), by); stays {
+			e.deliveries.handOver(t.Messages, by, heir)
+			return nil
+		}
 	}
 	e.deliveries.release(t.Messages, by)
 	return nil

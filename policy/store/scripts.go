@@ -33,7 +33,7 @@ type scripts struct {
 }
 
 func newScripts() scripts {
-	shared := fmt.Sprintf("local MAX_RELEASES, STREAM_WINDOW = %d, %d\n", policy.MaxReleases, policy.StreamWindow.Microseconds()) + recordScript
+	shared := fmt.Sprintf("local MAX_RELEASES, STREAM_WINDOW, MAX_TAKERS = %d, %d, %d\n", policy.MaxReleases, policy.StreamWindow.Microseconds(), maxTakers) + recordScript
 	return scripts{
 		take:    rueidis.NewLuaScript(shared + takeScript),
 		release: rueidis.NewLuaScript(shared + releaseScript),

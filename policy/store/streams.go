@@ -1,19 +1,24 @@
 package store
 
-import "github.com/hookauthz/hookauthz/policy"
+import (
+	"slices"
+
+	"github.com/hookauthz/hookauthz/policy"
+)
 
 // streams remembers what the streams of one endpoint got, for policy.StreamWindow, in the order in which they came.
 type streams struct {
 	most    int
 	answers map[uint64]answer
-	order   []passed // order[first:] are remembered, or were until they were released
+	takers  map[uint64][]uint64 // of an answer that more than one Take was given and has not released; the latest last
+	order   []passed            // order[first:] are remembered, or were until they were released
 	first   int
 	evicted uint64
 }
 
 // answer is what the first Take of a stream got.
 type answer struct {
-	by        uint64 // the identity of the Take that may release it
+	by        uint64 // the identity of the latest Take that was given it and has not released it
 	expires   int64
 	token     policy.Token
 	duplicate bool
@@ -24,7 +29,9 @@ type passed struct {
 	expires int64
 }
 
-func newStreams(most int) streams { return streams{most: most, answers: make(map[uint64]answer)} }
+func newStreams(most int) streams {
+	return streams{most: most, answers: make(map[uint64]answer), takers: make(map[uint64][]uint64)}
+}
 
 func (s *streams) find(stream uint64, now int64) (answer, bool) {
 	a, ok := s.answers[stream]
@@ -38,22 +45,55 @@ func (s *streams) add(stream uint64, a answer, now int64) {
 		}
 	}
 	a.expires = now + int64(policy.StreamWindow)
+	s.forget(stream) // one that has expired
 	s.answers[stream] = a
 	s.order = append(s.order, passed{stream, a.expires})
 }
 
-// handOver makes another Take the one that may release the answer.
-func (s *streams) handOver(stream uint64, to uint64) {
-	a := s.answers[stream]
-	a.by = to
-	s.answers[stream] = a
+// maxTakers is how many Takes of a stream are told apart. What more were given stays, whoever releases it.
+const maxTakers = 8
+
+// join notes that another Take was given the answer. It is the latest from then on, in the place of the one before; false: it was given it before.
+func (s *streams) join(stream, by uint64) (before, latest uint64, joined bool) {
+	a, all := s.answers[stream], s.takers[stream]
+	if all == nil {
+		all = []uint64{a.by}
+	}
+	if slices.Contains(all, by) || slices.Contains(all, nobody) {
+		return 0, 0, false
+	}
+	if len(all) == maxTakers {
+		by = nobody
+	}
+	before, a.by = a.by, by
+	s.answers[stream], s.takers[stream] = a, append(all, by)
+	return before, by, true
 }
 
-// release forgets the answer that this Take got.
-func (s *streams) release(stream, by uint64) {
-	if a, ok := s.answers[stream]; ok && a.by == by {
-		delete(s.answers, stream)
+// leave notes that a Take has released the answer. Where others hold it, it stays, and the latest of them is its heir; else it is forgotten.
+func (s *streams) leave(stream, by uint64) (heir uint64, stays bool) {
+	a, ok := s.answers[stream]
+	all := s.takers[stream]
+	if all == nil {
+		all = []uint64{a.by}
 	}
+	i := slices.Index(all, by)
+	if !ok || i < 0 {
+		return 0, false
+	}
+	if len(all) == 1 {
+		s.forget(stream)
+		return 0, false
+	}
+	all = slices.Delete(all, i, i+1)
+	a.by = all[len(all)-1]
+	s.answers[stream], s.takers[stream] = a, all
+	return a.by, true
+}
+
+func (s *streams) forget(stream uint64) {
+	delete(s.answers, stream)
+	delete(s.takers, stream)
 }
 
 // collect forgets some of what has expired.
@@ -79,6 +119,6 @@ func (s *streams) forgetFirst() bool {
 	if !ok || a.expires != p.expires {
 		return false // released, or taken again since
 	}
-	delete(s.answers, p.stream)
+	s.forget(p.stream)
 	return true
 }

@@ -66,3 +66,26 @@ local function become(r, state)
   r.state, r.by, r.due = state, NOBODY, r.expires
   redis.call('SET', r.key, pack(r), 'KEEPTTL')
 end
+
+-- A stream's answer: duplicate (0 or 1), reserved (0 or 1), id (16 bytes), expires (16 digits), and the takers that were given it and have not
+-- released it (8 bytes each), the latest last. This is where a taker stands in it.
+local TAKERS = 35
+local function holds(answer, taker)
+  for at = TAKERS, #answer, 8 do
+    if string.sub(answer, at, at + 7) == taker then return at end
+  end
+end
+
+-- The answer of a stream, while it lasts.
+local function answer(stream)
+  local a = stream and redis.call('GET', stream)
+  if a and now < tonumber(string.sub(a, 19, 34)) then return a end
+end
+
+-- Makes another taker the one that recorded the deliveries of the first so many keys.
+local function hand_over(messages, from, to)
+  for i = 1, messages do
+    local r = find(KEYS[i])
+    if r and r.by == from then redis.call('SETRANGE', r.key, 19, to) end
+  end
+end

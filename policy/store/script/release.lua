@@ -1,9 +1,16 @@
 -- KEYS: messages, and the stream where there is one. ARGV: taker and number of messages; time (2).
 local by, messages = struct.unpack('<c8d', ARGV[1])
 local stream = KEYS[messages + 1]
-if stream then
-  local a = redis.call('GET', stream)
-  if a and string.sub(a, 19, 26) == by then redis.call('DEL', stream) end
+local given = answer(stream)
+local at = given and holds(given, by)
+if at then
+  local others = string.sub(given, TAKERS, at - 1) .. string.sub(given, at + 8)
+  if others ~= '' then -- they may have been let through
+    redis.call('SET', stream, string.sub(given, 1, TAKERS - 1) .. others, 'KEEPTTL')
+    hand_over(messages, by, string.sub(others, -8))
+    return now
+  end
+  redis.call('DEL', stream)
 end
 for i = 1, messages do
   local r = find(KEYS[i])

@@ -15,23 +15,18 @@ local tag, peek = flags % 2 == 1, flags >= 2
 local buckets = (#ARGV[1] - at + 1) / 16
 local stream = KEYS[messages + buckets + 1]
 
--- A stream's answer: duplicate (0 or 1), reserved (0 or 1), id (16 bytes), taker (8 bytes), expires (16 digits).
-if stream then
-  local a = redis.call('GET', stream)
-  if a and now < tonumber(string.sub(a, 27, 42)) then
-    if not peek then
-      -- The first check of this stream has been given up by Envoy and may yet release its take. But this retry may be let through, and
-      -- what is let through must stay remembered: from now on only the retry can release it.
-      local first = string.sub(a, 19, 26)
-      for i = 1, messages do
-        local r = find(KEYS[i])
-        if r and r.by == first then redis.call('SETRANGE', r.key, 19, by) end
-      end
-      redis.call('SETRANGE', stream, 18, by)
-    end
-    local duplicate, reserved = string.sub(a, 1, 1) == '1', string.sub(a, 2, 2) == '1'
-    return reply(duplicate and RETRY + DUPLICATE or RETRY, 0, 0, reserved and string.sub(a, 3, 18))
+local given = answer(stream)
+if given then
+  if not peek and not holds(given, by) and not holds(given, NOBODY) then
+    -- The first check of this stream has been given up by Envoy and may yet release its take. But this retry may be let through, and what is
+    -- let through must stay remembered, until all that were told so have released it. Which came first here does not say which Envoy has
+    -- given up. Beyond so many they are not told apart, and it stays.
+    local latest = #given - TAKERS + 1 < 8 * MAX_TAKERS and by or NOBODY
+    hand_over(messages, string.sub(given, -8), latest)
+    redis.call('SETRANGE', stream, #given, latest)
   end
+  local again, reserved = string.sub(given, 1, 1) == '1', string.sub(given, 2, 2) == '1'
+  return reply(again and RETRY + DUPLICATE or RETRY, 0, 0, reserved and string.sub(given, 3, 18))
 end
 
 local duplicate, known, releases = false, {}, 0
@@ -105,7 +100,7 @@ for i = 1, buckets do
 end
 if stream then
   local reserved = not duplicate and messages > 0 and reservation > 0
-  local a = (duplicate and '1' or '0') .. (reserved and '1' or '0') .. id .. by .. digits(after(STREAM_WINDOW))
+  local a = (duplicate and '1' or '0') .. (reserved and '1' or '0') .. id .. digits(after(STREAM_WINDOW)) .. by
   redis.call('SET', stream, a, 'PX', life(STREAM_WINDOW))
 end
 return reply(verdict, 0, 0)

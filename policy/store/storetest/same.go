@@ -22,7 +22,7 @@ func Same(t *testing.T, one, other policy.Store) {
 	t.Run("deliveries", func(t *testing.T) {
 		rapid.Check(t, func(t *rapid.T) {
 			life++
-			p := &pair{T: t, one: one, other: other, now: start, tokens: []twin{{}, {policy.Token{1}, policy.Token{1}}},
+			p := &pair{T: t, one: one, other: other, now: start, tokens: []twin{{}, {policy.Token{1}, policy.Token{1}}}, streams: map[string]time.Time{},
 				endpoint: fmt.Sprintf("same/%d/%d", start.UnixNano(), life)}
 			for range rapid.IntRange(1, 100).Draw(t, "steps") {
 				p.step()
@@ -52,6 +52,7 @@ type pair struct {
 	now        time.Time
 	takes      []policy.Take
 	tokens     []twin
+	streams    map[string]time.Time // when each was answered first
 }
 
 // twin is the tokens that two stores gave for one reservation.
@@ -116,12 +117,18 @@ func (p *pair) take(t policy.Take) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		p.Fatalf("%+v: verdict (-other +one):\n%s", t, diff)
 	}
+	if t.Peek || got.Limited > 0 || got.Duplicate && (got.InFlight || !t.Tag) {
+		return
+	}
+	if !got.Retry && t.Stream != "" {
+		p.streams[modelStream(&t)] = t.Time
+	}
 	p.takes = append(p.takes, t)
 }
 
-// release comes while the check is under way: no reservation ends before.
+// release comes while the check is under way: nothing has ended yet.
 func (p *pair) release(t policy.Take) {
-	if t.Reservation > 0 && p.now.Sub(t.Time) >= t.Reservation || p.now.Sub(t.Time) >= t.Window {
+	if since := p.now.Sub(t.Time); t.Reservation > 0 && since >= t.Reservation || since >= t.Window || t.Stream != "" && p.now.Sub(p.streams[modelStream(&t)]) >= policy.StreamWindow {
 		return
 	}
 	if err := p.one.Release(p.Context(), &t); err != nil {

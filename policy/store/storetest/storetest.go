@@ -595,6 +595,71 @@ var tests = []struct {
 		f.release(retry)
 		f.want(delivery(a), taken)
 	}},
+	{"release: what was told to the one that came first stands too: it may be the one that was let through", func(f *fixture) {
+		for _, t := range []policy.Take{delivery(a), reserved(b)} {
+			t.Stream = "s"
+			retry := *f.filled(&t)
+			token := f.take(retry).Token
+			f.pass(time.Second)
+			late := t // Envoy had sent it before, and has given it up
+			late.Time = f.now
+			f.want(late, policy.Taken{Retry: true, Token: token})
+			f.release(late)
+			f.want(retry, policy.Taken{Retry: true, Token: token})
+			other := t
+			other.Stream = "r"
+			if got := f.take(other); !got.Duplicate {
+				f.Errorf("got %+v, want a duplicate", got)
+			}
+			f.release(late) // once more changes nothing
+			if got := f.take(other); !got.Duplicate {
+				f.Errorf("got %+v, want a duplicate", got)
+			}
+			f.release(retry)
+			if got := f.take(other); got.Duplicate || got.Retry {
+				f.Errorf("got %+v, want a new delivery", got)
+			}
+		}
+	}},
+	{"release: however many retries there are, what was told to one of them stands", func(f *fixture) {
+		for _, retries := range []int{3, 7, 8, 20} {
+			t := delivery(signature.MessageID{byte(retries)})
+			t.Stream = "s"
+			var all []policy.Take
+			for range 1 + retries {
+				t.Time = f.now
+				all = append(all, t)
+				f.take(t)
+				f.pass(time.Millisecond)
+			}
+			other := t
+			other.Time, other.Stream = f.now, "r"
+			for _, released := range append(all[:2:2], all[3:]...) {
+				f.release(released)
+			}
+			f.want(other, duplicate)
+			f.release(all[2])
+			if got := f.take(other); got.Duplicate != (retries > 7) { // they are not told apart then
+				f.Errorf("%d retries that are released: got %+v", retries, got)
+			}
+		}
+	}},
+	{"release: of the latest, after its stream is forgotten", func(f *fixture) {
+		t := delivery(a)
+		t.Stream = "s"
+		first := *f.filled(&t)
+		f.want(first, taken)
+		f.pass(time.Second)
+		retry := t
+		retry.Time = f.now
+		f.want(retry, policy.Taken{Retry: true})
+		f.pass(policy.StreamWindow)
+		f.want(delivery(b), taken)
+		f.release(first)
+		f.want(delivery(a), duplicate)
+		f.release(retry)
+		f.want(delivery(a), taken)
+	}},
 	{"release: a stream that is taken again is remembered from then on", func(f *fixture) {
 		t := *f.filled(&policy.Take{Messages: messages(a), Window: window, Stream: "s"})
 		f.want(t, taken)
