@@ -109,7 +109,11 @@ func (r *Redis) Connect(ctx context.Context) error {
 		client.Close()
 		return err
 	}
-	if err := r.readClock(ctx, client); err != nil {
+	err = r.readClock(ctx, client)
+	if err == nil {
+		err = r.probe(ctx, client, aliveKey)
+	}
+	if err != nil && !errors.Is(err, policy.ErrStoreFull) {
 		client.Close()
 		return r.config.explain(err)
 	}
@@ -438,14 +442,17 @@ func (r *Redis) Settle(ctx context.Context, now time.Time, endpoint string, toke
 	return settled == 1, failure(err)
 }
 
-// Probe asks whether the store takes writes where the keys of an endpoint are.
+// Probe asks whether the store runs scripts that write where the keys of an endpoint are.
 func (r *Redis) Probe(ctx context.Context, endpoint string) error {
 	client := r.client.Load()
 	if client == nil {
 		return errNotConnected
 	}
-	key := prefixOf(endpoint) + probeKind
-	return failure(client.Do(ctx, client.B().Set().Key(key).Value("1").PxMilliseconds(10_000).Build()).Error())
+	return r.probe(ctx, client, endpoint)
+}
+
+func (r *Redis) probe(ctx context.Context, client rueidis.Client, endpoint string) error {
+	return failure(r.scripts.probe.Exec(ctx, client, []string{prefixOf(endpoint) + probeKind}, nil).Error())
 }
 
 // Alive notes that this process is alive and counts those that were within the last while.

@@ -121,7 +121,7 @@ func TestRedisKeys(t *testing.T) {
 	take.Messages = append(take.Messages, message(2), message(1))
 	take.Endpoint, take.Stream, take.Reservation = "github-ci", "secret-looking stream", time.Minute
 	take.Buckets = []policy.Bucket{{Key: key(7), Limit: rate.Limit{Count: 1, Period: time.Minute, Burst: 3}}}
-	before := s.Calls(t, "evalsha")
+	before := s.Calls(t, "evalsha") + s.Calls(t, "eval")
 	taken, err := r.Take(within(t, time.Second), take)
 	if err != nil || taken.Token == (policy.Token{}) {
 		t.Fatalf("got %+v, %v, want a reservation", taken, err)
@@ -144,7 +144,7 @@ func TestRedisKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const wanted = 7 // record, alias, bucket, stream, token, probe, replicas
+	const wanted = 8 // record, alias, bucket, stream, token, two probes, replicas
 	if len(keys) != wanted {
 		t.Errorf("%d keys, want %d: %q", len(keys), wanted, keys)
 	}
@@ -153,7 +153,8 @@ func TestRedisKeys(t *testing.T) {
 		if err != nil || ttl <= 0 || ttl > time.Hour.Milliseconds() {
 			t.Errorf("the key %q lives for %d ms, %v, want up to an hour", k, ttl, err)
 		}
-		if !strings.HasPrefix(k, "hookauthz:{github-ci}:") && k != "hookauthz:replicas" || len(k) > 64 {
+		connecting := strings.HasPrefix(k, "hookauthz:{#") && strings.HasSuffix(k, "}:probe")
+		if !strings.HasPrefix(k, "hookauthz:{github-ci}:") && k != "hookauthz:replicas" && !connecting || len(k) > 64 {
 			t.Errorf("the key %q is not in its place", k)
 		}
 	}
@@ -180,7 +181,7 @@ func TestRedisOnTheWire(t *testing.T) {
 	if _, err := r.Take(within(t, time.Second), delivery(0)); err != nil { // the server knows the script from then on
 		t.Fatal(err)
 	}
-	before := proxy.Asked("EVALSHA")
+	before, sent := proxy.Asked("EVALSHA"), proxy.Asked("EVAL")
 	const deliveries = 200
 	var all sync.WaitGroup
 	for n := range deliveries {
@@ -197,8 +198,8 @@ func TestRedisOnTheWire(t *testing.T) {
 	if got := proxy.Asked("EVALSHA") - before; got != deliveries {
 		t.Errorf("%d commands for %d deliveries", got, deliveries)
 	}
-	if got := proxy.Asked("EVAL"); got != 1 {
-		t.Errorf("the script was sent %d times, want once", got)
+	if got := proxy.Asked("EVAL") - sent; got != 0 {
+		t.Errorf("the script was sent %d times more", got)
 	}
 }
 
@@ -269,6 +270,31 @@ func TestRedisClockIsSet(t *testing.T) {
 	}
 	if got, err := r.Take(within(t, time.Second), delivery(2)); err != nil || !got.Duplicate {
 		t.Errorf("got %+v, %v, want a duplicate", got, err)
+	}
+}
+
+// A server whose rights are taken away is away until they are back: the probe does what a decision does.
+func TestRedisProbes(t *testing.T) {
+	s := redistest.Start(t)
+	s.Do(t, "ACL", "SETUSER", "hookauthz", "on", "nopass", "~hookauthz:*", "+@all")
+	r := open(t, "redis://hookauthz:any@"+s.Address(), nil)
+	for _, right := range []string{"evalsha", "set"} {
+		s.Do(t, "ACL", "SETUSER", "hookauthz", "-"+right)
+		if err := r.Probe(within(t, time.Second), "e"); err == nil {
+			t.Errorf("the store is back for a user who may not run %s", right)
+		}
+		s.Do(t, "ACL", "SETUSER", "hookauthz", "+"+right)
+		if err := r.Probe(within(t, time.Second), "e"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A server without room is one to start with: it refuses what it knows, and says of the rest that it has none.
+func TestRedisStartsWithoutRoom(t *testing.T) {
+	s := redistest.Start(t, "--maxmemory", "1")
+	if _, err := open(t, s.URL(), nil).Take(within(t, time.Second), delivery(1)); !errors.Is(err, policy.ErrStoreFull) {
+		t.Errorf("got %v, want that it is full", err)
 	}
 }
 
@@ -587,6 +613,8 @@ func TestRedisRefuses(t *testing.T) {
 	replica := redistest.Start(t)
 	replica.Do(t, "REPLICAOF", "127.0.0.1", "1")
 	cluster := redistest.Start(t, "--cluster-enabled", "yes")
+	alone := redistest.Start(t, "--min-replicas-to-write", "1")
+	free.Do(t, "ACL", "SETUSER", "reader", "on", "nopass", "~*", "+@all", "-eval", "-evalsha")
 	with := func(userinfo, more string) string { return "redis://" + userinfo + s.Address() + more }
 	tests := []struct{ name, url, want, fix string }{
 		{"no password", with("", ""), "NOAUTH", "the server wants a password"},
@@ -601,6 +629,8 @@ func TestRedisRefuses(t *testing.T) {
 		{"an old Redis", "redis://" + redistest.Claiming(t, "redis", "6.2.14"), "it is redis 6.2.14, which is too old", "upgrade it to 7 or later"},
 		{"an old Valkey", "redis://" + redistest.Claiming(t, "valkey", "7.2.8"), "it is valkey 7.2.8, which is too old", "upgrade it to 8 or later"},
 		{"another server", "redis://" + redistest.Claiming(t, "dragonfly", "1.2.3"), `it is a server "dragonfly" of version "1.2.3"`, "give the URL of a Redis 7 or Valkey 8 server, or later"},
+		{"a user who may run no scripts", "redis://reader:any@" + free.Address(), "NOPERM", "let the user run EVALSHA, EVAL"},
+		{"a primary that wants replicas", alone.URL(), "NOREPLICAS", "let the replicas of the primary connect"},
 		{"a replica", replica.URL(), "takes no writes", "give the URL of the primary"},
 	}
 	for _, tt := range tests {

@@ -25,11 +25,13 @@ var (
 	usesScript string
 	//go:embed script/swap.lua
 	swapScript string
+	//go:embed script/probe.lua
+	probeScript string
 )
 
 // scripts are called by their SHA-1; a server that does not know one, after a restart or SCRIPT FLUSH, is sent its text.
 type scripts struct {
-	take, release, settle, alive, uses, swap *rueidis.Lua
+	take, release, settle, alive, uses, swap, probe *rueidis.Lua
 }
 
 func newScripts() scripts {
@@ -41,5 +43,6 @@ func newScripts() scripts {
 		alive:   rueidis.NewLuaScript(aliveScript),
 		uses:    rueidis.NewLuaScript(usesScript),
 		swap:    rueidis.NewLuaScript(swapScript),
+		probe:   rueidis.NewLuaScript(probeScript),
 	}
 }
