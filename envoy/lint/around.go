@@ -2,6 +2,7 @@ package lint
 
 import (
 	"maps"
+	"strings"
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -142,6 +143,11 @@ func (l *linter) judgeRaw(ln *listenerv3.Listener, protected map[string]bool) {
 		}
 	})
 	for _, fc := range chainsOf(ln) {
+		l.stateClusters(fc, func(format string, at spot) {
+			if strings.Contains(format, "%") && len(protected) > 0 {
+				l.reportf(ruleOpenCluster, at, "listener %q hands connections to whichever cluster %q says", ln.GetName(), short(format))
+			}
+		})
 		for _, f := range fc.GetFilters() {
 			if m, ok := opened[*sniv3.SniCluster](l, l.networkConfig(f)); ok && len(protected) > 0 {
 				l.reportf(ruleOpenCluster, l.at(m), "listener %q hands connections to whichever cluster the client's TLS server name says", ln.GetName())

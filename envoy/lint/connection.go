@@ -2,6 +2,7 @@ package lint
 
 import (
 	"net/netip"
+	"regexp"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -170,6 +171,9 @@ func (l *linter) judgeAddress(c *chain) {
 		if p.GetAllowRequestsWithoutProxyProtocol() {
 			l.report(ruleProxyOptional, l.at(p, "allow_requests_without_proxy_protocol"), "connections without the PROXY protocol pass")
 		}
+		if c.listener.GetContinueOnListenerFiltersTimeout() {
+			l.report(ruleProxyOptional, l.at(c.listener, "continue_on_listener_filters_timeout"), "connections that wait pass without the PROXY protocol")
+		}
 		if !l.limited(c, true) {
 			l.reportf(ruleProxyAnyone, l.at(p), "any peer of listener %q may say who the client is", c.name())
 		}
@@ -283,8 +287,14 @@ func wide(p netip.Prefix) bool {
 }
 
 // judgeRoutes judges hook routes themselves.
-func (l *linter) judgeRoutes(c *chain, ways []*way) {
+func (l *linter) judgeRoutes(ways []*way) {
+	routerHeaders(ways, func(h *corev3.HeaderValueOption) {
+		if tellsVerified(optionName(h)) {
+			l.reportf(ruleVerified, l.at(h), "the router sets %s", optionName(h))
+		}
+	})
 	for _, w := range ways {
+		l.judgeTarget(w.route.GetRoute())
 		if w.config.GetIgnorePathParametersInPathMatching() {
 			l.report(rulePathParams, l.at(w.config, "ignore_path_parameters_in_path_matching"), "path parameters are left out of the match")
 		}
@@ -296,3 +306,21 @@ func (l *linter) judgeRoutes(c *chain, ways []*way) {
 		}
 	}
 }
+
+// judgeTarget reports a host or path that the application sees and a client chooses.
+func (l *linter) judgeTarget(r *routev3.RouteAction) {
+	if name := r.GetHostRewriteHeader(); name != "" {
+		l.reportf(ruleTarget, l.at(r, "host_rewrite_header"), "the request header %q is the host that the application sees", name)
+	}
+	if s := r.GetHostRewrite(); fromRequest(s) {
+		l.reportf(ruleTarget, l.at(r, "host_rewrite"), "the host that the application sees is %q", short(s))
+	}
+	if s := r.GetPathRewrite(); fromRequest(s) {
+		l.reportf(ruleTarget, l.at(r, "path_rewrite"), "the path that the application sees is %q", short(s))
+	}
+}
+
+// requestParts match what a format takes from the unsigned part of a request; its own path and host are what was checked.
+var requestParts = regexp.MustCompile(`%(REQ(_WITHOUT_QUERY)?\((:METHOD\b|[^:])|QUERY_PARAMS?\b)`)
+
+func fromRequest(format string) bool { return requestParts.MatchString(format) }

@@ -70,6 +70,17 @@ func (s spot) field(name protoreflect.Name) (spot, bool) {
 	return s, false
 }
 
+// find follows names, all of which must be written.
+func (s spot) find(names ...protoreflect.Name) (spot, bool) {
+	for _, name := range names {
+		var ok bool
+		if s, ok = s.field(name); !ok {
+			return spot{}, false
+		}
+	}
+	return s, true
+}
+
 // at follows names and indexes as far as they are written.
 func (s spot) at(steps ...any) spot {
 	for _, step := range steps {

@@ -113,6 +113,9 @@ func (l *linter) fraction(f *extauthzv3.ExtAuthz) string {
 // tiny is the largest limit that is taken for a mesh's default and not for a choice: they are 1024 and 4096.
 const tiny = 4096
 
+// vast is more than senders send and servers take, whatever the policies are.
+const vast = 64 << 20
+
 // judgeBody reports bodies that are missing, partial or changed.
 func (l *linter) judgeBody(z *authz, ways []*way) {
 	f := z.config
@@ -144,6 +147,9 @@ func (l *linter) judgeBody(z *authz, ways []*way) {
 	}
 	if most := body.GetMaxRequestBytes(); body != nil && !everywhere && most <= tiny && !l.policies.given {
 		l.reportf(ruleSmallBody, l.at(body, "max_request_bytes"), "%d bytes are less than many senders send", most)
+	}
+	if most := body.GetMaxRequestBytes(); most > vast && !l.policies.given {
+		l.reportf(ruleLargeBody, l.at(body, "max_request_bytes"), "%d bytes are more than any server is likely to take", most)
 	}
 	if body.GetAllowPartialMessage() && !everywhere {
 		l.report(rulePartialBody, l.at(body, "allow_partial_message"), "allow_partial_message is true")

@@ -2,6 +2,7 @@ package lint
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -95,7 +96,7 @@ func (l *linter) judgeChain(c *chain, ways []*way) {
 	l.judgeUpgrades(c, ways)
 	l.judgeAddress(c)
 	l.judgeDownstream(c)
-	l.judgeRoutes(c, ways)
+	l.judgeRoutes(ways)
 	l.judgePolicies(c, ways)
 }
 
@@ -192,8 +193,14 @@ func (l *linter) changeable() bool {
 	return false
 }
 
+// slashesKey is the share of requests whose escaped slashes are looked for; all where it is not set.
+const slashesKey = "http_connection_manager.path_with_escaped_slashes_action_enabled"
+
 func (l *linter) judgeRuntime() {
 	for _, k := range l.runtimeKeys() {
+		if n, err := strconv.ParseFloat(k.value, 64); (k.name == slashesKey || k.name == slashesKey+".numerator") && (err != nil || n < 100) {
+			l.reportf(ruleRuntimeGuard, k.at, "%s is %s", k.name, short(k.value))
+		}
 		if off := k.value == "false" || k.value == "0"; off && slices.Contains(guardKeys, k.name) {
 			l.reportf(ruleRuntimeGuard, k.at, "%s is %s", k.name, k.value)
 		}
@@ -307,6 +314,9 @@ func (l *linter) judgeStraySettings(c *chain) {
 			names[z.filter.GetName()] = true
 		}
 	}
+	if len(names) == 0 && l.anyAuthz() {
+		return // a filter that is not there has no name; what that means is another finding
+	}
 	for _, w := range l.ways {
 		if w.chain != c {
 			continue
@@ -323,6 +333,11 @@ func (l *linter) judgeStraySettings(c *chain) {
 			}
 		}
 	}
+}
+
+// anyAuthz says whether any chain has an ext_authz filter.
+func (l *linter) anyAuthz() bool {
+	return slices.ContainsFunc(l.chains, func(c *chain) bool { return len(c.authz) > 0 })
 }
 
 // named is the value of a header option.

@@ -6,17 +6,21 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	matchingv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/matching/v3"
 	apikeyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/api_key_auth/v3"
 	awsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/aws_request_signing/v3"
+	compositev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/composite/v3"
 	compressorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/compressor/v3"
 	credentialv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/credential_injector/v3"
 	responsev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/custom_response/v3"
 	decompressorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/decompressor/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	filterchainv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/filter_chain/v3"
 	gcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/gcp_authn/v3"
 	reversebridgev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_http1_reverse_bridge/v3"
 	reversev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_json_reverse_transcoder/v3"
@@ -45,7 +49,6 @@ var changesBody = map[protoreflect.FullName]bool{
 	"envoy.extensions.filters.http.connect_grpc_bridge.v3.FilterConfig":                       true,
 	"envoy.extensions.filters.http.mcp_json_rest_bridge.v3.McpJsonRestBridge":                 true,
 	"envoy.extensions.filters.http.aws_lambda.v3.Config":                                      true,
-	"envoy.extensions.filters.http.composite.v3.Composite":                                    true,
 	"envoy.extensions.filters.http.proto_api_scrubber.v3.ProtoApiScrubberConfig":              true,
 }
 
@@ -84,19 +87,21 @@ func (l *linter) judgeOrder(c *chain, ways []*way) {
 	l.judgeEarly(c)
 	overwritten := false
 	for i, f := range c.http {
-		m := l.httpConfig(f)
-		if m == nil || i == first || l.neverRuns(f, ways) {
+		if i == first || l.neverRuns(f, ways) {
 			continue
 		}
-		if i < first {
-			l.judgeBefore(f, m, ways)
-		}
-		if i > last {
-			l.judgeBehind(f, m, ways)
-		}
-		l.judgeAnswers(f, m, ways)
-		for _, change := range l.headerChanges(f, m, ways) {
-			overwritten = l.judgeChange(change, i < first) || overwritten
+		for _, m := range l.parts(f, ways) {
+			if i < first {
+				l.judgeBefore(f, m, ways)
+			}
+			if i > last {
+				l.judgeBehind(f, m, ways)
+			}
+			l.judgeAnswers(f, m, ways)
+			always := m == l.httpConfig(f) // and not only where a matcher says so
+			for _, change := range l.headerChanges(f, m, ways) {
+				overwritten = l.judgeChange(change, i < first) && always || overwritten
+			}
 		}
 	}
 	if !overwritten && l.setByRouter(ways) {
@@ -107,24 +112,73 @@ func (l *linter) judgeOrder(c *chain, ways []*way) {
 	}
 }
 
-// setByRouter reports routes that set the client's address: the router does that behind every filter.
-func (l *linter) setByRouter(ways []*way) bool {
-	found := false
+// parts are the configurations that a filter can run with: its own, or those that a matcher, a composite or a chain within holds.
+func (l *linter) parts(f *hcmv3.HttpFilter, ways []*way) []proto.Message {
+	var found []proto.Message
+	for _, m := range l.httpConfigs(f) {
+		if !holdsFilters(m) {
+			found = append(found, m)
+		}
+	}
+	for _, m := range append(l.httpConfigs(f), l.perRoute(ways, f.GetName())...) {
+		if !holdsFilters(m) {
+			continue
+		}
+		l.walk(m, func(inner proto.Message) {
+			a, ok := inner.(*anypb.Any)
+			if part := l.inner[a]; ok && part != nil && !holdsFilters(part) && !slices.Contains(found, part) {
+				found = append(found, part)
+			}
+		})
+	}
+	return found
+}
+
+// holdsFilters says whether a configuration is one of other filters.
+func holdsFilters(m proto.Message) bool {
+	switch m.(type) {
+	case *matchingv3.ExtensionWithMatcher, *matchingv3.ExtensionWithMatcherPerRoute, *compositev3.Composite, *compositev3.CompositePerRoute,
+		*filterchainv3.FilterChainConfig, *filterchainv3.FilterChainConfigPerRoute:
+		return true
+	}
+	return false
+}
+
+// routerHeaders calls visit for each header that the router sets on some ways: behind every filter.
+func routerHeaders(ways []*way, visit func(*corev3.HeaderValueOption)) {
 	for _, w := range ways {
 		type adder interface {
-			proto.Message
 			GetRequestHeadersToAdd() []*corev3.HeaderValueOption
 		}
 		for _, owner := range []adder{w.config, w.host, w.route, w.weight} {
 			for _, h := range owner.GetRequestHeadersToAdd() {
-				if optionName(h) == clientHeader {
-					l.reportf(ruleClientHeader, l.at(h), "%s is set by the router, behind the Check, which sees the client's own", clientHeader)
-					found = true
-				}
+				visit(h)
 			}
 		}
 	}
+}
+
+// setByRouter reports routes that set the client's address.
+func (l *linter) setByRouter(ways []*way) bool {
+	found := false
+	routerHeaders(ways, func(h *corev3.HeaderValueOption) {
+		if optionName(h) == clientHeader {
+			l.reportf(ruleClientHeader, l.at(h), "%s is set by the router, behind the Check, which sees the client's own", clientHeader)
+			found = true
+		}
+	})
 	return found
+}
+
+// tellsVerified says whether a header is one by which hookauthz tells what it has verified, in any spelling.
+func tellsVerified(name string) bool {
+	name = strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, name)
+	return strings.HasPrefix(name, "x-hookauthz-") && name != clientHeader
 }
 
 // neverRuns says whether a filter is off on every hook route.
@@ -156,6 +210,10 @@ func (l *linter) judgeBefore(f *hcmv3.HttpFilter, m proto.Message, ways []*way) 
 		l.eachScript(f, ways, func(p *luav3.LuaPerRoute) {
 			l.reportf(ruleBodyChanged, l.at(p, "source_code"), "%q runs a script of the route on requests before the Check", f.GetName())
 		})
+	case *compositev3.ExecuteFilterAction:
+		if m.GetDynamicConfig() != nil {
+			l.reportf(ruleBodyChanged, l.at(m, "dynamic_config"), "%q runs a filter that a control plane delivers before the Check", f.GetName())
+		}
 	case *extprocv3.ExternalProcessor:
 		if !m.GetObservabilityMode() && (m.GetAllowModeOverride() || handsOn(m.GetProcessingMode())) {
 			l.reportf(ruleExternalProc, l.at(f), "%q hands requests to a service before the Check", f.GetName())
@@ -331,6 +389,9 @@ func (l *linter) judgeChange(h headerChange, before bool) (overwrites bool) {
 		return true // told; that it is missing would be a second time
 	}
 	if !before {
+		if h.set != nil && tellsVerified(h.name) {
+			l.reportf(ruleVerified, h.at, "%s sets %s behind the Check", h.by, h.name)
+		}
 		return false
 	}
 	for _, name := range l.signed() {

@@ -9,6 +9,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	mcprouterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/mcp_router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	luaclusterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/router/cluster_specifiers/lua/v3"
 	"google.golang.org/protobuf/proto"
@@ -183,6 +184,7 @@ func (l *linter) follow() {
 				for _, r := range l.routesOf(vh) {
 					if c.upgrade == nil || upgrades(c.upgrade, r) {
 						l.addWays(c, rc, vh, r)
+						l.addRouters(way{chain: c, config: rc, host: vh, route: r})
 					}
 				}
 			}
@@ -238,11 +240,8 @@ func (l *linter) discovered(name string, d *corev3.ExtensionConfigSource, at spo
 	if c := l.view.filters[name]; c != nil {
 		return c.GetTypedConfig()
 	}
-	if d.GetDefaultConfig() != nil {
-		return d.GetDefaultConfig()
-	}
 	l.reportf(ruleElsewhere, at, "the filter %q is delivered by a control plane and is not here", name)
-	return nil
+	return d.GetDefaultConfig()
 }
 
 func (l *linter) addChain(ln *listenerv3.Listener, fc *listenerv3.FilterChain, hcm *hcmv3.HttpConnectionManager) {
@@ -409,6 +408,21 @@ func (l *linter) addWays(c *chain, rc *routev3.RouteConfiguration, vh *routev3.V
 		l.addPlugin(base, action.GetInlineClusterSpecifierPlugin(), l.at(action, "inline_cluster_specifier_plugin"))
 	default:
 		add(base)
+	}
+}
+
+// addRouters adds the ways of filters that stand in the place of the router and go to clusters of their own.
+func (l *linter) addRouters(base way) {
+	for _, f := range base.chain.http {
+		m, ok := l.httpConfig(f).(*mcprouterv3.McpRouter)
+		if !ok {
+			continue
+		}
+		for _, c := range l.clustersNamed(m) {
+			w := base
+			w.cluster, w.at = c.name, c.at
+			l.ways = append(l.ways, &w)
+		}
 	}
 }
 

@@ -63,6 +63,8 @@ const (
 	ruleMergeSlashes  = "HA043"
 	ruleUnderscores   = "HA044"
 	rulePathParams    = "HA045"
+	ruleVerified      = "HA046"
+	ruleTarget        = "HA047"
 
 	// The client's address.
 	ruleRemoteAddress = "HA050"
@@ -175,6 +177,8 @@ var table = []Rule{
 	{ruleMergeSlashes, "merge-slashes", Warning, "The path is rewritten before the Check, and a signed URL no longer holds.", "merge_slashes: false"},
 	{ruleUnderscores, "underscores", Error, "x_hub_signature_256 is x-hub-signature-256 to some applications, and nobody checks it.", "common_http_protocol_options: {headers_with_underscores_action: REJECT_REQUEST}"},
 	{rulePathParams, "path-parameters", Warning, "A path with ;parameters takes the route of one without, and the application may see another path than the route says.", "ignore_path_parameters_in_path_matching: false"},
+	{ruleVerified, "verified-header", Error, "These headers tell the application that hookauthz verified the delivery; set by another they tell nothing.", "remove the header there: hookauthz sets it on what it has verified"},
+	{ruleTarget, "open-target", Error, "A client that chooses the host or path which the application sees can have one webhook's delivery taken for another's.", "`route: {host_rewrite_literal: HOST}` or `route: {prefix_rewrite: PATH}`, or no rewrite"},
 
 	{ruleRemoteAddress, "remote-address", Error, "At the edge Envoy believes what clients write into x-forwarded-for, x-request-id and its own x-envoy headers.", "use_remote_address: true"},
 	{ruleHops, "trusted-hops", Warning, "The address is taken from x-forwarded-for of whoever connects, and nothing here limits who does.", "`xff_num_trusted_hops: 0`; behind N proxies N exactly, with `filter_chain_match: {direct_source_prefix_ranges: [...]}`"},

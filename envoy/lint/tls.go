@@ -4,9 +4,13 @@ import (
 	"slices"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
@@ -133,23 +137,87 @@ func (l *linter) judgeTrust(common *tlsv3.CommonTlsContext) {
 	}
 }
 
-// judgeHop judges TLS on the way to the authorizer.
-func (l *linter) judgeHop(c *clusterv3.Cluster) {
-	addresses := l.addresses(c)
-	near := len(addresses) > 0
-	for _, a := range addresses {
-		near = near && local(a)
+// hop is one way of connecting to a cluster: with this socket, to endpoints that are all near, or not.
+type hop struct {
+	socket *corev3.TransportSocket // nil: plain
+	at     spot
+	near   bool
+}
+
+// hops are the ways in which the endpoints of a cluster are connected to. Those that are not here may be anywhere.
+func (l *linter) hops(c *clusterv3.Cluster) []*hop {
+	var found []*hop
+	add := func(socket *corev3.TransportSocket, at spot, near bool) {
+		for _, h := range found {
+			if h.socket == socket {
+				h.near = h.near && near
+				return
+			}
+		}
+		found = append(found, &hop{socket, at, near})
 	}
-	u, ok := firstWithin[*tlsv3.UpstreamTlsContext](l, c.GetTransportSocket())
+	l.eachEndpoint(c, func(e *endpointv3.LbEndpoint) {
+		addresses := endpointAddresses(e)
+		if len(addresses) == 0 {
+			return
+		}
+		near := !slices.ContainsFunc(addresses, func(a *corev3.Address) bool { return !local(a) })
+		labels, _ := l.at(e).find("metadata", "filter_metadata", "envoy.transport_socket_match")
+		for _, m := range c.GetTransportSocketMatches() {
+			criteria, ok := l.at(m).field("match")
+			if !ok || within(criteria.value, labels.value) {
+				add(m.GetTransportSocket(), l.at(m, "transport_socket"), near)
+				return
+			}
+		}
+		add(c.GetTransportSocket(), l.at(c), near)
+	})
+	if len(found) > 0 {
+		return found
+	}
+	// Which of them have TLS cannot be told: the best is taken for all.
+	best := c.GetTransportSocket()
 	for _, m := range c.GetTransportSocketMatches() {
-		if !ok {
-			u, ok = firstWithin[*tlsv3.UpstreamTlsContext](l, m.GetTransportSocket())
+		if _, ok := firstWithin[*tlsv3.UpstreamTlsContext](l, best); !ok {
+			best = m.GetTransportSocket()
 		}
 	}
+	return []*hop{{best, l.at(c), false}}
+}
+
+// within says whether every value of a map stands in another.
+func within(part, whole *yaml.Node) bool {
+	part, whole = resolve(part), resolve(whole)
+	switch {
+	case part == nil || isNull(part) || part.Kind == yaml.MappingNode && len(part.Content) == 0:
+		return true
+	case whole == nil || part.Kind != whole.Kind:
+		return false
+	case part.Kind != yaml.MappingNode:
+		return part.Kind == yaml.ScalarNode && part.Value == whole.Value
+	}
+	for i := 0; i+1 < len(part.Content); i += 2 {
+		at, ok := spot{value: whole}.field(protoreflect.Name(part.Content[i].Value))
+		if !ok || !within(part.Content[i+1], at.value) {
+			return false
+		}
+	}
+	return true
+}
+
+// judgeHop judges TLS on the way to the authorizer.
+func (l *linter) judgeHop(c *clusterv3.Cluster) {
+	for _, h := range l.hops(c) {
+		l.judgeSocket(c, h)
+	}
+}
+
+func (l *linter) judgeSocket(c *clusterv3.Cluster, h *hop) {
+	u, ok := firstWithin[*tlsv3.UpstreamTlsContext](l, h.socket)
 	if !ok {
-		_, raw := firstWithin[*rawv3.RawBuffer](l, c.GetTransportSocket())
-		if !near && (c.GetTransportSocket() == nil || raw) {
-			l.reportf(rulePlainAuthz, l.at(c), "Checks leave the machine in plain text by cluster %q", c.GetName())
+		_, raw := firstWithin[*rawv3.RawBuffer](l, h.socket)
+		if !h.near && (h.socket == nil || raw) {
+			l.reportf(rulePlainAuthz, h.at, "Checks leave the machine in plain text by cluster %q", c.GetName())
 		}
 		return
 	}
@@ -158,13 +226,13 @@ func (l *linter) judgeHop(c *clusterv3.Cluster) {
 	l.judgeTrust(common)
 	switch {
 	case !l.verifies(common):
-		if !near {
+		if !h.near {
 			l.reportf(ruleUnverified, l.at(u, "common_tls_context"), "the certificate of cluster %q is not verified", c.GetName())
 		}
-	case !l.verifiesName(c, u) && !near:
+	case !l.verifiesName(c, u) && !h.near:
 		l.reportf(ruleAnyName, l.at(u, "common_tls_context"), "the name in the certificate of cluster %q is not verified", c.GetName())
 	}
-	if !near && len(common.GetTlsCertificates()) == 0 && len(common.GetTlsCertificateSdsSecretConfigs()) == 0 && common.GetTlsCertificateProviderInstance() == nil && common.GetCustomTlsCertificateSelector() == nil {
+	if !h.near && len(common.GetTlsCertificates()) == 0 && len(common.GetTlsCertificateSdsSecretConfigs()) == 0 && common.GetTlsCertificateProviderInstance() == nil && common.GetCustomTlsCertificateSelector() == nil {
 		l.reportf(ruleNoCertificate, l.at(u, "common_tls_context"), "Envoy shows no certificate to cluster %q", c.GetName())
 	}
 }

@@ -10,7 +10,9 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	dfpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dynamic_forward_proxy/v3"
+	statev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	networkstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/set_filter_state/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -62,6 +64,11 @@ func (l *linter) rawClusters(ln *listenerv3.Listener, visit func(namedCluster)) 
 		for _, f := range fc.GetFilters() {
 			configs = append(configs, l.inner[l.networkConfig(f)])
 		}
+		l.stateClusters(fc, func(name string, at spot) {
+			if !strings.Contains(name, "%") {
+				visit(namedCluster{name, at})
+			}
+		})
 	}
 	for _, m := range configs {
 		if _, isHTTP := m.(*hcmv3.HttpConnectionManager); isHTTP || m == nil {
@@ -70,6 +77,24 @@ func (l *linter) rawClusters(ln *listenerv3.Listener, visit func(namedCluster)) 
 		for _, c := range l.clustersNamed(m) {
 			visit(c)
 		}
+	}
+}
+
+// stateKey is the filter state by which tcp_proxy goes to another cluster than its own.
+const stateKey = "envoy.tcp_proxy.cluster"
+
+// stateClusters calls visit for what a chain writes where tcp_proxy looks for a cluster: a name, or a format.
+func (l *linter) stateClusters(fc *listenerv3.FilterChain, visit func(format string, at spot)) {
+	for _, f := range fc.GetFilters() {
+		m, ok := opened[*networkstatev3.Config](l, l.networkConfig(f))
+		if !ok {
+			continue
+		}
+		l.walk(m, func(inner proto.Message) {
+			if v, ok := inner.(*statev3.FilterStateValue); ok && v.GetObjectKey() == stateKey {
+				visit(v.GetFormatString().GetTextFormatSource().GetInlineString(), l.at(v, "format_string"))
+			}
+		})
 	}
 }
 
@@ -90,6 +115,9 @@ func (l *linter) openCluster(c *clusterv3.Cluster) string {
 			name = "x-envoy-original-dst-host"
 		}
 		return fmt.Sprintf("the request header %q", name)
+	}
+	if c.GetOriginalDstLbConfig().GetMetadataKey() != nil {
+		return anExtension
 	}
 	if _, ok := l.inner[c.GetClusterType().GetTypedConfig()].(*dfpv3.ClusterConfig); ok {
 		return "the host of the request"
@@ -137,6 +165,9 @@ func (l *linter) collect(name string, unchecked bool, keys map[string]bool) {
 		return // every way through is checked there
 	}
 	keys["cluster "+name] = true
+	if port := c.GetOriginalDstLbConfig().GetUpstreamPortOverride(); port != nil && unchecked {
+		l.collectPort(port.GetValue(), keys)
+	}
 	for _, member := range l.clustersNamed(l.inner[c.GetClusterType().GetTypedConfig()]) {
 		l.collect(member.name, unchecked, keys)
 	}
@@ -144,6 +175,17 @@ func (l *linter) collect(name string, unchecked bool, keys map[string]bool) {
 		keys["service "+service] = true
 	} else if c.GetType() == clusterv3.Cluster_EDS {
 		keys["service "+name] = true
+	}
+}
+
+// collectPort adds every known address with a port: where the client's own destination counts, any may be it.
+func (l *linter) collectPort(port uint32, keys map[string]bool) {
+	for _, c := range l.clusters {
+		for _, a := range l.addresses(c) {
+			if s := a.GetSocketAddress(); s != nil && s.GetPortValue() == port {
+				keys[addressKey(a)] = true
+			}
+		}
 	}
 }
 
@@ -177,6 +219,12 @@ func (l *linter) collectInternal(name string, unchecked bool, keys map[string]bo
 // addresses are the addresses of a cluster's endpoints, as far as they are known.
 func (l *linter) addresses(c *clusterv3.Cluster) []*corev3.Address {
 	var found []*corev3.Address
+	l.eachEndpoint(c, func(e *endpointv3.LbEndpoint) { found = append(found, endpointAddresses(e)...) })
+	return found
+}
+
+// eachEndpoint calls visit for each endpoint of a cluster that is known.
+func (l *linter) eachEndpoint(c *clusterv3.Cluster, visit func(*endpointv3.LbEndpoint)) {
 	assignments := []*endpointv3.ClusterLoadAssignment{c.GetLoadAssignment(), l.endpoints[c.GetName()]}
 	if service := c.GetEdsClusterConfig().GetServiceName(); service != "" && service != c.GetName() {
 		assignments = append(assignments, l.endpoints[service])
@@ -184,14 +232,19 @@ func (l *linter) addresses(c *clusterv3.Cluster) []*corev3.Address {
 	for _, assignment := range assignments {
 		for _, locality := range assignment.GetEndpoints() {
 			for _, e := range locality.GetLbEndpoints() {
-				if a := e.GetEndpoint().GetAddress(); a != nil {
-					found = append(found, a)
-				}
-				for _, more := range e.GetEndpoint().GetAdditionalAddresses() {
-					found = append(found, more.GetAddress())
-				}
+				visit(e)
 			}
 		}
+	}
+}
+
+func endpointAddresses(e *endpointv3.LbEndpoint) []*corev3.Address {
+	var found []*corev3.Address
+	if a := e.GetEndpoint().GetAddress(); a != nil {
+		found = append(found, a)
+	}
+	for _, more := range e.GetEndpoint().GetAdditionalAddresses() {
+		found = append(found, more.GetAddress())
 	}
 	return found
 }
