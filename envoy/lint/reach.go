@@ -12,6 +12,7 @@ import (
 	mcprouterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/mcp_router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	luaclusterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/router/cluster_specifiers/lua/v3"
+	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -181,6 +182,9 @@ func (l *linter) follow() {
 	for _, c := range l.chains {
 		for _, rc := range c.routes {
 			for _, vh := range rc.GetVirtualHosts() {
+				if vh.GetRequireTls() == routev3.VirtualHost_ALL && l.knownPlain(c) {
+					continue // everything is redirected
+				}
 				for _, r := range l.routesOf(vh) {
 					if c.upgrade == nil || upgrades(c.upgrade, r) {
 						l.addWays(c, rc, vh, r)
@@ -194,6 +198,16 @@ func (l *linter) follow() {
 	for _, w := range l.ways {
 		w.guarded = l.guards(w) != nil
 	}
+}
+
+// knownPlain says whether every request of a chain counts as plain text: it is, and no client can say otherwise.
+func (l *linter) knownPlain(c *chain) bool {
+	socket := c.filters.GetTransportSocket()
+	if _, raw := firstWithin[*rawv3.RawBuffer](l, socket); socket != nil && !raw || l.internal(c.listener) {
+		return false
+	}
+	h := c.hcm
+	return h.GetUseRemoteAddress().GetValue() && h.GetXffNumTrustedHops() == 0 && len(h.GetEarlyHeaderMutationExtensions()) == 0 && h.GetForwardProtoConfig() == nil
 }
 
 type manager struct {
