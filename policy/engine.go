@@ -127,6 +127,7 @@ type check struct {
 	take         Take
 	matchedKey   *signature.Key
 	enforced     bool // shadow mode does not soften what comes now
+	asked        bool // a handshake that shadow mode leaves to the application: it need not look like a delivery
 	recorded     bool // take has been written and must be released unless the decision is an allow
 
 	explaining bool
@@ -326,6 +327,9 @@ func (c *check) source() Reason {
 }
 
 func (c *check) method() Reason {
+	if c.asked {
+		return c.skip()
+	}
 	if !slices.Contains(c.webhook.methods, c.request.Method) {
 		if c.explaining {
 			c.note("the policy takes %s", strings.Join(c.webhook.methods, ", "))
@@ -336,6 +340,9 @@ func (c *check) method() Reason {
 }
 
 func (c *check) contentType() Reason {
+	if c.asked {
+		return c.skip()
+	}
 	if len(c.webhook.contentTypes) == 0 {
 		return OK
 	}
@@ -388,7 +395,7 @@ func (c *check) body() Reason {
 			return BodyLengthMismatch
 		}
 	}
-	if n == 0 && !c.webhook.allowEmpty {
+	if n == 0 && !c.webhook.allowEmpty && !c.asked {
 		return BodyMissing
 	}
 	return OK

@@ -124,7 +124,7 @@ func nearHandshake(name string) string {
 // unsignedHandshake answers a question that comes without a signature, where the policy says so. Everything else goes on as a delivery.
 func (c *check) unsignedHandshake() Reason {
 	w := c.webhook
-	if len(w.handshakes.unsigned) == 0 || c.shadowed() || c.upgrade() != OK || (len(c.request.Body) > 0 && c.body() != OK) {
+	if len(w.handshakes.unsigned) == 0 || c.upgrade() != OK || (len(c.request.Body) > 0 && c.body() != OK) {
 		return c.skip()
 	}
 	c.readDelivery()
@@ -140,6 +140,7 @@ func (c *check) unsignedHandshake() Reason {
 			return StoreUnavailable
 		case taken.Limited > 0:
 			c.d.RetryAfter = taken.RetryAfter
+			c.asked = w.shadow
 			return RateLimited
 		}
 		return c.replyTo(challenge, c.firstKey())
@@ -168,7 +169,10 @@ func (c *check) replyTo(challenge signature.Challenge, k *signature.Key) Reason 
 		return c.skip()
 	}
 	if c.webhook.shadow {
-		c.d.Reason, c.d.Shadow = Shadow, Handshake
+		c.asked = true
+		if !c.shadowed() {
+			c.d.Reason, c.d.Shadow = Shadow, Handshake
+		}
 		return OK
 	}
 	c.d.Outcome, c.d.Reason, c.d.Status = Answer, Handshake, reply.Status

@@ -103,7 +103,6 @@ func TestUnsignedHandshakes(t *testing.T) {
 		{"upgrade", "dropbox", "handshake: {enabled: true}", ask("GET", "/hook?challenge=a", "", policy.Header{Name: "upgrade", Value: "websocket"}), "deny method_not_allowed 405"},
 		{"GET with a body", "dropbox", "handshake: {enabled: true}", ask("GET", "/hook?challenge=a", "x"), "deny method_not_allowed 405"},
 		{"another path", "dropbox", "handshake: {enabled: true}", ask("GET", "/other?challenge=a", ""), "deny no_policy 403"},
-		{"in shadow mode", "dropbox", "mode: shadow\n  handshake: {enabled: true}", ask("GET", "/hook?challenge=a", ""), "deny method_not_allowed 405"},
 		{"from elsewhere", "dropbox", "source: {allow: [198.51.100.1]}\n  handshake: {enabled: true}", ask("GET", "/hook?challenge=a", ""), "deny source_denied 403"},
 		{"Asana's secret", "asana", "handshake: {enabled: true}", ask("POST", "/hook", "{}", policy.Header{Name: "x-hook-secret", Value: "abc"}), "deny signature_missing 401"},
 	}
@@ -122,6 +121,50 @@ func TestUnsignedHandshakes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A shadow policy answers nothing: the application does, as it did before. What would have been answered reaches it, whatever its method.
+func TestUnsignedHandshakesInShadowMode(t *testing.T) {
+	const metaToken = `handshake: {enabled: true, verifyToken: {env: OTHER}}`
+	const enabled = "handshake: {enabled: true}"
+	meta := "/hook?hub.mode=subscribe&hub.challenge=1158201444&hub.verify_token="
+	tests := []struct {
+		name, scheme, handshake string
+		request                 *policy.Request
+		want                    string
+	}{
+		{"dropbox", "dropbox", enabled, ask("GET", "/hook?challenge=a", ""), "allow shadow(handshake)"},
+		{"meta", "meta", metaToken, ask("GET", meta+"another+secret%2C+32+bytes+long....", ""), "allow shadow(handshake)"},
+		{"trello", "trello", enabled, ask("HEAD", "/hook", ""), "allow shadow(handshake)"},
+		{"content types", "dropbox", enabled + "\n  body: {contentTypes: [application/json]}", ask("GET", "/hook?challenge=a", ""), "allow shadow(handshake)"},
+		{"from elsewhere", "dropbox", enabled + "\n  source: {allow: [198.51.100.1]}", ask("GET", "/hook?challenge=a", ""), "allow shadow(source_denied)"},
+
+		// What is no handshake is not softened by being like one.
+		{"a wrong token", "meta", metaToken, ask("GET", meta+"guess", ""), "deny method_not_allowed 405"},
+		{"a wrong token from elsewhere", "meta", metaToken + "\n  source: {allow: [198.51.100.1]}", ask("GET", meta+"guess", ""), "deny method_not_allowed 405"},
+		{"a script", "dropbox", enabled, ask("GET", "/hook?challenge=%3Cscript%3E", ""), "deny method_not_allowed 405"},
+		{"an upgrade", "dropbox", enabled, ask("GET", "/hook?challenge=a", "", policy.Header{Name: "upgrade", Value: "websocket"}), "deny method_not_allowed 405"},
+		{"a body that is not here", "dropbox", enabled, ask("GET", "/hook?challenge=a", "", policy.Header{Name: "content-length", Value: "5"}), "deny body_length_mismatch 400"},
+		{"not enabled", "dropbox", "handshake: {enabled: false}", ask("GET", "/hook?challenge=a", ""), "deny method_not_allowed 405"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			e := engine(t, webhook(schemeFor(t, tt.scheme), tt.handshake, "mode: shadow"))
+			if got := reply(e.Decide(t.Context(), tt.request)); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+		})
+	}
+	t.Run("over their limit", func(t *testing.T) {
+		e := engine(t, webhook(schemeFor(t, "dropbox"), enabled, "mode: shadow"))
+		var last policy.Decision
+		for range 31 {
+			last = e.Decide(t.Context(), ask("GET", "/hook?challenge=a", ""))
+		}
+		if got := reply(last); got != "allow shadow(rate_limited)" {
+			t.Errorf("got %s, want allow shadow(rate_limited)", got)
+		}
+	})
 }
 
 // schemeFor is the signature part of a policy for a preset.
