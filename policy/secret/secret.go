@@ -159,7 +159,13 @@ func (s Source) List(dir string) (refs []Ref, unfit []string, err error) {
 	return refs, unfit, nil
 }
 
-func (v Value) blank() bool { return len(bytes.TrimSpace(v.Reveal())) == 0 }
+// byteOrderMark is all that some editors leave in an empty file.
+const byteOrderMark = "\ufeff"
+
+func (v Value) blank() bool {
+	text := bytes.TrimPrefix(v.Reveal(), []byte(byteOrderMark))
+	return len(bytes.TrimSpace(text)) == 0
+}
 
 // readRegular reads a regular file of a bounded size. Its errors leave out the path, which the caller names as the policy writes it.
 func readRegular(path string) ([]byte, error) {

@@ -325,7 +325,7 @@ func TestReadFile(t *testing.T) {
 
 func TestReadFileFaults(t *testing.T) {
 	dir := t.TempDir()
-	for name, text := range map[string]string{"empty": "", "newline": "\n", "blank": " \t\r\n\v\f\n", "large": plain + strings.Repeat("a", 1<<20), "key": plain} {
+	for name, text := range map[string]string{"empty": "", "newline": "\n", "blank": " \t\r\n\v\f\n", "mark": "\ufeff\r\n", "large": plain + strings.Repeat("a", 1<<20), "key": plain} {
 		write(t, filepath.Join(dir, name), text)
 	}
 	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o700); err != nil {
@@ -356,6 +356,7 @@ func TestReadFileFaults(t *testing.T) {
 		{secret.Ref{File: "empty"}, `the secret file "empty" is empty`},
 		{secret.Ref{File: "newline"}, `the secret file "newline" is empty`},
 		{secret.Ref{File: "blank"}, `the secret file "blank" is empty`},
+		{secret.Ref{File: "mark"}, `the secret file "mark" is empty`},
 		{secret.Ref{}, "a secret stands in either an environment variable or a file"},
 		{secret.Ref{Env: "SET", File: "key"}, "a secret stands in either an environment variable or a file"},
 	}

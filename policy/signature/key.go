@@ -74,7 +74,11 @@ func decodeKey(key []byte, err error) func(encoding string) ([]byte, error) {
 	}
 }
 
-var errEmptyKey = errors.New("the secret is empty")
+var (
+	errEmptyKey = errors.New("the secret is empty")
+	// An HMAC fills its key up with zero bytes: one of nothing else is the empty key, which everybody has.
+	errZeroKey = errors.New("the secret is nothing but zero bytes")
+)
 
 // NewKey prepares a shared secret as the operator has it. The error says what is wrong without quoting the secret.
 func (s *Scheme) NewKey(secret []byte) (*Key, error) {
@@ -141,8 +145,11 @@ func (k keySteps) apply(secret []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	if len(key) == 0 {
+	switch {
+	case len(key) == 0:
 		return nil, errEmptyKey
+	case len(bytes.Trim(key, "\x00")) == 0:
+		return nil, errZeroKey
 	}
 	if k.hash != nil {
 		key = k.hash(key)
