@@ -58,7 +58,7 @@ Exit code 1 if anything is wrong.`,
   hookauthz audit verify audit.jsonl.2 audit.jsonl.1 audit.jsonl --head 5f0c1fa0...
   hookauthz audit verify --admin-url https://hooks.example.com:9002 --admin-token-file token`,
 		RunE: func(c *cobra.Command, files []string) error {
-			if head != "" && (len(head) != 64 || strings.Trim(head, "0123456789abcdef") != "") {
+			if head != "" && !audit.IsHash(head) {
 				return misused("take it from an earlier verify or from the log of serve", "--head %.70q is no hash of 64 hex digits", head)
 			}
 			report, err := verifyFiles(files, head)
@@ -173,7 +173,7 @@ func newAuditQuery(p process) *cobra.Command {
 	var q audit.Query
 	var since, until ago
 	output := oneOf("text", "json")
-	kind := oneOf("", audit.Start, audit.Stop, audit.Reload, audit.Action, audit.Login, audit.Decision, audit.Suppressed, audit.Dropped, audit.Continued, audit.Damaged)
+	kind := oneOf("", audit.Kinds...)
 	decision := oneOf("", "allow", "deny", "answer")
 	c := &cobra.Command{
 		Use:   "query [FILE...]",

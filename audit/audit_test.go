@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -164,6 +165,13 @@ func TestTampering(t *testing.T) {
 		{"moved", func(l []string) []string { l[3], l[4] = l[4], l[3]; return l }, 4, "before it 1 line is missing"},
 		{"repeated", func(l []string) []string { return slices.Insert(l, 4, l[3]) }, 5, "it is out of order or there twice: number 4 after 4"},
 		{"put there", func(l []string) []string { return slices.Insert(l, 4, forged(l, 4, func(e *Entry) { e.Why = "x" })) }, 6, "out of order or there twice"},
+		{"put there before the first, as number 0", func(l []string) []string {
+			zeroth, _, err := Head{math.MaxUint64, noHash}.line(Entry{Time: moment, Kind: Action, Why: "x"})
+			if err != nil || !strings.HasPrefix(string(zeroth), `{"seq":0,`) {
+				t.Fatal(string(zeroth), err)
+			}
+			return slices.Insert(l, 0, string(zeroth))
+		}, 1, "it is no line of an audit file"},
 		{"an empty line", func(l []string) []string { return slices.Insert(l, 4, "\n") }, 5, "it is no line of an audit file"},
 		{"something else", func(l []string) []string { return slices.Insert(l, 4, "hello\n") }, 5, "it is no line of an audit file"},
 		{"a line without end", func(l []string) []string { return slices.Insert(l, 4, strings.Repeat("x", 3*maxLine)+"\n") }, 5, "it has more than"},
@@ -411,7 +419,24 @@ func TestFind(t *testing.T) {
 	if err != nil || found.Unread != 2 || found.End != int64(len(lines[0])+6+2*maxLine+1) {
 		t.Errorf("what cannot be read: %+v, %v", found, err)
 	}
+	// One that is too long to be under way hides nothing that follows it, also where only a part is read.
+	endless := lines[0] + strings.Repeat("x", 2*maxLine)
+	found, err = Find(strings.NewReader(endless), Query{}, func(Entry, []byte) error { return nil })
+	if err != nil || found.Unread != 1 || found.End != int64(len(endless)) {
+		t.Errorf("a line without end: %+v, %v", found, err)
+	}
 	_ = path
+}
+
+// A head that names no line anchors nothing.
+func TestHeadOfNothing(t *testing.T) {
+	v := NewVerifier()
+	if err := v.Read("f", strings.NewReader("")); err != nil {
+		t.Fatal(err)
+	}
+	if r := v.Report(&Head{0, noHash}); r.Anchored {
+		t.Errorf("%+v", r)
+	}
 }
 
 // Whatever a file holds, it is read without fault of ours; what is intact is what can be written.

@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -28,6 +29,9 @@ const (
 	Continued  = "continued"     // the first line of a file that goes on where another ended
 	Damaged    = "damaged"       // something was wrong with the file when it was opened
 )
+
+// Kinds are all of them.
+var Kinds = []string{Start, Stop, Reload, Action, Login, Decision, Suppressed, Dropped, Continued, Damaged}
 
 // Entry is one line. What does not belong to its kind is left out. It never holds a secret, a token, a signature or a body.
 type Entry struct {
@@ -84,6 +88,11 @@ const (
 	maxLine = 64 << 10
 )
 
+// IsHash says that a text has the form of a hash.
+func IsHash(text string) bool {
+	return len(text) == hashLength && strings.Trim(text, "0123456789abcdef") == ""
+}
+
 var (
 	hashKey  = []byte(`,"hash":"`)
 	lineEnd  = []byte("\"}\n")
@@ -138,7 +147,7 @@ func read(line []byte) (Entry, error) {
 	}
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&e); err != nil {
+	if err := d.Decode(&e); err != nil || e.Seq == 0 {
 		return e, errForm
 	}
 	if len(e.Prev) != hashLength || string(line[len(line)-len(lineEnd)-hashLength:len(line)-len(lineEnd)]) != hashOf(line) || e.Hash != hashOf(line) {

@@ -138,7 +138,7 @@ func readHead(f *os.File) (*Head, error) {
 	}
 	number, hash, _ := strings.Cut(strings.TrimSuffix(string(text), "\n"), " ")
 	seq, err := strconv.ParseUint(number, 10, 64)
-	if err != nil || len(text) != headLength || len(hash) != hashLength || strings.Trim(hash, "0123456789abcdef") != "" {
+	if err != nil || len(text) != headLength || !IsHash(hash) {
 		return nil, fmt.Errorf("the head of the audit file, %q, is not what was written there", f.Name())
 	}
 	return &Head{seq, hash}, nil

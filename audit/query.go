@@ -55,14 +55,15 @@ func Find(r io.Reader, q Query, found func(e Entry, line []byte) error) (Found, 
 	signs := q.signs()
 	var f Found
 	err := eachLine(r, func(line []byte, length int, err error) error {
+		if err != nil { // too long for a line that is under way
+			f.End += int64(length)
+			f.Unread++
+			return nil
+		}
 		if line[len(line)-1] != '\n' {
 			return nil
 		}
 		f.End += int64(length)
-		if err != nil {
-			f.Unread++
-			return nil
-		}
 		for _, sign := range signs {
 			if !bytes.Contains(line, sign) {
 				return nil

@@ -122,7 +122,7 @@ func (v *Verifier) Report(kept *Head) Report {
 			v.fault("the line with the hash %s is missing", hash)
 		}
 	}
-	v.report.Anchored = kept != nil || len(v.wanted) > 0
+	v.report.Anchored = kept != nil && kept.Seq > 0 || len(v.wanted) > 0
 	return v.report
 }
 

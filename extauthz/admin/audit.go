@@ -8,11 +8,13 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/hookauthz/hookauthz/audit"
+	"github.com/hookauthz/hookauthz/policy"
 )
 
 // AuditPage is some lines of the audit file, as they were written.
@@ -28,6 +30,9 @@ type AuditPage struct {
 const maxScan = 16 << 20
 
 var auditParameters = append([]string{"kind", "endpoint", "secret_version", "decision", "since", "until"}, pageParameters...)
+
+// auditDecisions are what decisions there are.
+var auditDecisions = []string{policy.Allow.String(), policy.Deny.String(), policy.Answer.String()}
 
 func (a *api) audit(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/v1/audit", a.read(auditParameters, func(_ *http.Request, query url.Values) (any, error) {
@@ -49,7 +54,11 @@ func (a *api) audit(mux *http.ServeMux) {
 		default:
 			return nil, &Error{http.StatusServiceUnavailable, "busy", "the file is being verified", "try again"}
 		}
-		return verifyAudit(a.config.Audit, query.Get("head"))
+		head := query.Get("head")
+		if query.Has("head") && !audit.IsHash(head) {
+			return nil, badRequest("head", "take it from an earlier verify or from the log of serve", "%.70q is no hash of 64 hex digits", head)
+		}
+		return verifyAudit(a.config.Audit, head)
 	}))
 }
 
@@ -59,6 +68,14 @@ func noAudit(w http.ResponseWriter, _ *http.Request) {
 
 func auditQuery(query url.Values) (q audit.Query, err error) {
 	q = audit.Query{Kind: query.Get("kind"), Endpoint: query.Get("endpoint"), SecretVersion: query.Get("secret_version"), Decision: query.Get("decision")}
+	for _, one := range []struct {
+		name string
+		of   []string
+	}{{"kind", audit.Kinds}, {"decision", auditDecisions}} {
+		if query.Has(one.name) && !slices.Contains(one.of, query.Get(one.name)) {
+			return q, badRequest(one.name, "there are "+strings.Join(one.of, ", "), "there is no %s %.64q", one.name, query.Get(one.name))
+		}
+	}
 	moment := func(name string) (at time.Time) {
 		if text := query.Get(name); text != "" && err == nil {
 			if at, err = time.Parse(time.RFC3339, text); err != nil {
@@ -76,7 +93,11 @@ func auditPage(l *audit.Log, q audit.Query, p page) (AuditPage, error) {
 	page := AuditPage{Entries: []json.RawMessage{}, Head: l.Head()}
 	size := l.Size()
 	f, err := os.Open(l.Path())
-	if err != nil {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return page, &Error{http.StatusServiceUnavailable, "audit_file_gone", "the audit file is not there: it was moved away or removed",
+			"after SIGHUP the server goes on in a new one; 'hookauthz audit query FILE' reads the one that was moved away"}
+	case err != nil:
 		return page, fmt.Errorf("opening the audit file: %w", err)
 	}
 	defer f.Close()

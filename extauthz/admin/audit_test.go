@@ -76,9 +76,13 @@ func TestAuditPages(t *testing.T) {
 	if page := ask("?since=2026-11-26T08:10:00Z&until=2026-11-26T08:12:00Z", 200); len(page.Entries) != 2 {
 		t.Errorf("two minutes: %d entries", len(page.Entries))
 	}
-	for _, query := range []string{"?since=now", "?until=1", "?limit=0", "?after=eHh4", "?after=OTk5OTk5OTk5IHg", "?colour=red", "?endpoint=a&endpoint=b"} {
+	for _, query := range []string{"?since=now", "?until=1", "?limit=0", "?after=eHh4", "?after=OTk5OTk5OTk5IHg", "?colour=red", "?endpoint=a&endpoint=b", "?kind=decisions", "?kind=", "?decision=denied", "/verify?head=5f0c", "/verify?head="} {
 		ask(query, 400)
 	}
+	for _, kind := range audit.Kinds {
+		ask("?kind="+kind, 200)
+	}
+	ask("?decision=allow", 200)
 	verify := func() (report audit.Report) {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, request("GET", "/api/v1/audit/verify"))
@@ -114,6 +118,7 @@ func TestAuditPages(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
+	ask("", 503) // between the move and SIGHUP
 	if report := verify(); len(report.Faults) != 1 || report.Faults[0].Problem != "the file is not there" {
 		t.Errorf("a file that is gone: %+v", report.Faults)
 	}
