@@ -60,7 +60,8 @@ revoked: true into the policy, or delete the version, as soon as you can.`,
 	{
 		action: "block", use: "block ADDRESS|CIDR --for TIME --why TEXT", short: "Deny every delivery from an address for a while",
 		long: `block denies every delivery from an address or a range (source_denied), to every webhook, those in shadow mode too. The address is that of the
-client, as the log has it in client_address. Every address, this machine and the trusted proxies of a policy are refused. It ends by itself.`,
+client, as the log has it in client_address. Every address, ranges of more than a /8 (IPv6: /16) and the trusted proxies of a policy are refused.
+It ends by itself.`,
 		example: "  hookauthz block 203.0.113.7 --for 1h --why \"INC-1234: guessing\"\n  hookauthz block 2001:db8::/32 --for 2d --why \"INC-1234: scanning\"",
 		what:    "one address or range", args: 1, lasts: true, why: true,
 	},

@@ -196,6 +196,13 @@ func (d *incidentDesk) notes(set *policy.Set, action string, i incident.Incident
 	if action == "block" && i.Address.Addr().IsLoopback() {
 		notes = append(notes, "this is the machine of Envoy itself: whoever sends from there is blocked, and everybody behind a proxy there that no policy trusts")
 	}
+	if action == "unblock" {
+		for _, other := range d.book.List() {
+			if other.Kind == incident.Block && other.Address.Overlaps(i.Address) {
+				notes = append(notes, "the block of "+other.What()+" stays in force")
+			}
+		}
+	}
 	for _, e := range set.Endpoints() {
 		if e.Name != i.Endpoint {
 			continue
@@ -210,8 +217,12 @@ func (d *incidentDesk) notes(set *policy.Set, action string, i incident.Incident
 			notes = append(notes, "no other version of "+e.Name+" is in force: every delivery to it is refused")
 		}
 		for _, v := range e.Versions {
-			if action == "restore" && v.Name == i.Version && v.Revoked {
+			switch {
+			case action != "restore" || v.Name != i.Version || v.Decoy:
+			case v.Revoked:
 				notes = append(notes, "its policy says revoked: true, so it stays revoked")
+			case v.Available:
+				notes = append(notes, "its secret is still there, and good again: if it leaked, revoke it until no server lists it any more (hookauthz secrets status)")
 			}
 		}
 	}

@@ -84,7 +84,10 @@ Some senders make the secret themselves and take no other: then copy theirs.`,
 
 // placing says what to do with a new secret.
 func placing(info signature.Info) string {
-	where := info.Provider
+	where := "the sender"
+	if len(info.Also) == 0 {
+		where = info.Provider
+	}
 	if info.Documentation != "" {
 		where += " (" + info.Documentation + ")"
 	}

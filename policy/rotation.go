@@ -46,7 +46,7 @@ type RotationOptions struct {
 	Now time.Time
 	// Since is when this process began to look.
 	Since time.Time
-	// Elsewhere is when other processes have seen versions used last.
+	// Elsewhere is when other processes have seen versions used last. Nil: that is not known.
 	Elsewhere map[VersionID]time.Time
 	// Quiet is for how long another version must have been in use, and this one not, before it may go. Default: 7 days.
 	Quiet time.Duration
@@ -162,8 +162,11 @@ func (r *rotation) judge(v *SecretStatus) (safe bool, note string) {
 	case VersionNotYet:
 		return false, "begins " + in(now, v.NotBefore)
 	case VersionExpired, VersionRevoked:
-		if !used || now.Sub(v.LastUsed) > r.options.Quiet {
+		switch {
+		case used && now.Sub(v.LastUsed) > r.options.Quiet, !used && r.knowsLong():
 			return true, "remove it: it is " + string(v.State) + " and is not used"
+		case !used:
+			return false, "no use of it is known since " + r.options.Since.UTC().Format(time.RFC3339)
 		}
 		return false, fmt.Sprintf("used %s although it is %s, and denied: give the sender %s", ago(now, v.LastUsed), v.State, r.other(v))
 	}
@@ -183,6 +186,11 @@ func (r *rotation) judge(v *SecretStatus) (safe bool, note string) {
 	default:
 		return false, fmt.Sprintf("used %s; version %q is the one used last", ago(now, v.LastUsed), r.current.Version)
 	}
+}
+
+// knowsLong says that a use would be known, had there been one within RotationOptions.Quiet.
+func (r *rotation) knowsLong() bool {
+	return r.options.Elsewhere != nil || r.options.Now.Sub(r.options.Since) > r.options.Quiet
 }
 
 // successor is a version in force that outlives v; nil where there is none.

@@ -92,6 +92,13 @@ func TestRotation(t *testing.T) {
 				here.Decide(t.Context(), r)
 			}
 			options := policy.RotationOptions{Now: now, Since: now.Add(-30 * day)}
+			young := options
+			young.Since = now.Add(-time.Hour)
+			for _, v := range here.Rotation(young) {
+				if v.SafeToRemove && v.LastUsed.IsZero() {
+					t.Errorf("a server of an hour, which knows of no other, says of %s: %s", v.Version, v.Note)
+				}
+			}
 			fresh := policy.NewEngine(set, policy.EngineConfig{Store: store.NewMemory(store.MemoryConfig{})})
 			elsewhereOnly := options
 			elsewhereOnly.Elsewhere = elsewhere

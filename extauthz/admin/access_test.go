@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -332,6 +333,41 @@ func TestTokensForEverybody(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), "everybody on this machine can read the token file") {
 		t.Errorf("the log: %s", &log)
+	}
+}
+
+// A pipe in the place of the token file keeps nobody waiting: the tokens before stay in force.
+func TestTokenFileIsPipe(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "tokens")
+	put(t, file, operatorToken)
+	now := moment
+	tokens, err := admin.OpenTokens(file, slog.New(slog.DiscardHandler), func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(file, 0o600); err != nil {
+		t.Skip("no pipes here: ", err)
+	}
+	h := admin.Handler(admin.Config{Registry: prometheus.NewRegistry(), Tokens: tokens, Now: func() time.Time { return now }})
+	now = now.Add(time.Hour)
+	r := request("GET", "/metrics")
+	r.Header.Set("Authorization", "Bearer "+operatorToken)
+	w := httptest.NewRecorder()
+	answered := make(chan struct{})
+	go func() { h.ServeHTTP(w, r); close(answered) }()
+	select {
+	case <-answered:
+	case <-time.After(20 * time.Second):
+		t.Fatal("it waits for the pipe")
+	}
+	if w.Code != 200 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if _, err := admin.OpenTokens(file, slog.New(slog.DiscardHandler), time.Now); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("at the start: %v", err)
 	}
 }
 

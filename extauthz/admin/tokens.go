@@ -219,6 +219,10 @@ func OpenTokens(path string, logger *slog.Logger, now func() time.Time) (*Tokens
 
 // read reads the file; changed says whether it holds something else than before.
 func (t *Tokens) read() (changed bool, err error) {
+	// Whoever asks waits for the file: a pipe that nobody writes to would keep all of them waiting for ever.
+	if info, err := os.Stat(t.path); err == nil && !info.Mode().IsRegular() {
+		return false, fmt.Errorf("the token file %q is not a regular file", t.path)
+	}
 	data, mode, err := ReadTokenFile(t.path)
 	if err != nil {
 		return false, fmt.Errorf("reading the token file: %w", err)
