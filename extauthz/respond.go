@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
@@ -314,14 +315,15 @@ func metadata(dst []byte, d *policy.Decision) []byte {
 	return dst
 }
 
-// quotable is text of a sender as it may stand in a log or in metadata: at most maxValue bytes of valid UTF-8 without control characters.
+// quotable is text of a sender as it may stand in a log or in metadata: at most maxValue bytes of valid UTF-8 without control characters,
+// those that turn the direction of what follows among them.
 func quotable(s string) string {
 	if len(s) <= maxValue && printable(s) {
 		return s
 	}
 	var b strings.Builder
 	for _, r := range s { // an invalid byte comes as U+FFFD
-		if r < ' ' || (0x7f <= r && r < 0xa0) || r == '\u2028' || r == '\u2029' {
+		if r < ' ' || (0x7f <= r && r < 0xa0) || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r) {
 			r = utf8.RuneError
 		}
 		if b.Len()+utf8.RuneLen(r) > maxValue {

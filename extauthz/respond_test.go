@@ -269,6 +269,7 @@ func TestQuotable(t *testing.T) {
 		{"escape", "\x1b[2J", "\uFFFD[2J"},
 		{"delete and C1", "\x7f\u0085", "\uFFFD\uFFFD"},
 		{"line separators", "\u2028\u2029", "\uFFFD\uFFFD"},
+		{"what turns the direction", "\u202egnp\u2066\u200f", "\uFFFDgnp\uFFFD\uFFFD"},
 		{"not UTF-8", "a\xffb", "a\uFFFDb"},
 		{"NUL", "\x00", "\uFFFD"},
 	}
