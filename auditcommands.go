@@ -192,15 +192,22 @@ Exit code 1 if lines could not be read: the file was changed.`,
 			q.Kind, q.Decision = kind.value, decision.value
 			now := p.now()
 			q.Since, q.Until = since.moment(now), until.moment(now)
-			search := func(found func(audit.Entry, []byte) error) (int, error) { return searchFiles(files, q, found) }
+			var begins *audit.Begin
+			search := func(found func(audit.Entry, []byte) error) (int, error) { return searchFiles(files, q, &begins, found) }
 			if len(files) == 0 {
 				client, err := flags.client()
 				if err != nil {
 					return err
 				}
-				search = func(found func(audit.Entry, []byte) error) (int, error) { return searchServer(c, client, q, found) }
+				search = func(found func(audit.Entry, []byte) error) (int, error) {
+					return searchServer(c, client, q, &begins, found)
+				}
 			}
 			unread, err := printEntries(p.stdout, output.value == "json", search)
+			if begins != nil && q.Since.Before(begins.Time) {
+				fmt.Fprintf(p.stderr, "note: the file begins with number %d, of %s: what is older is in the file before it, which was moved away; 'audit query FILE...' reads both\n",
+					begins.Seq, stamp(begins.Time))
+			}
 			if err == nil && unread > 0 {
 				return failed("'hookauthz audit verify' tells them", "%s could not be read: the file was changed", count(unread, "line"))
 			}
@@ -220,11 +227,14 @@ Exit code 1 if lines could not be read: the file was changed.`,
 }
 
 // searchFiles reads files line by line.
-func searchFiles(files []string, q audit.Query, found func(audit.Entry, []byte) error) (unread int, err error) {
-	for _, file := range files {
+func searchFiles(files []string, q audit.Query, begins **audit.Begin, found func(audit.Entry, []byte) error) (unread int, err error) {
+	for n, file := range files {
 		f, err := os.Open(filepath.Clean(file))
 		if err != nil {
 			return unread, failed("", "reading the audit file: %w", err)
+		}
+		if n == 0 {
+			*begins = audit.BeginOf(f)
 		}
 		part, err := audit.Find(f, q, found)
 		f.Close()
@@ -237,7 +247,7 @@ func searchFiles(files []string, q audit.Query, found func(audit.Entry, []byte) 
 }
 
 // searchServer asks a running server page by page.
-func searchServer(c *cobra.Command, client *adminClient, q audit.Query, found func(audit.Entry, []byte) error) (unread int, err error) {
+func searchServer(c *cobra.Command, client *adminClient, q audit.Query, begins **audit.Begin, found func(audit.Entry, []byte) error) (unread int, err error) {
 	query := url.Values{"limit": {"1000"}}
 	for name, value := range map[string]string{"kind": q.Kind, "endpoint": q.Endpoint, "secret_version": q.SecretVersion, "decision": q.Decision} {
 		if value != "" {
@@ -255,6 +265,9 @@ func searchServer(c *cobra.Command, client *adminClient, q audit.Query, found fu
 			return unread, err
 		}
 		unread += page.Unread
+		if page.Begins != nil {
+			*begins = page.Begins
+		}
 		for _, line := range page.Entries {
 			var e audit.Entry
 			if err := json.Unmarshal(line, &e); err != nil {

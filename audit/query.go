@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -83,6 +84,25 @@ func Find(r io.Reader, q Query, found func(e Entry, line []byte) error) (Found, 
 		err = nil
 	}
 	return f, err
+}
+
+// Begin says where a file begins that goes on from another.
+type Begin struct {
+	Seq  uint64    `json:"seq"`
+	Time time.Time `json:"time"`
+}
+
+// BeginOf reads the first line of a file; nil where nothing is before it, as far as can be read.
+func BeginOf(r io.ReaderAt) *Begin {
+	line, err := bufio.NewReaderSize(io.NewSectionReader(r, 0, maxLine), maxLine).ReadSlice('\n')
+	if err != nil {
+		return nil
+	}
+	e, err := read(line)
+	if err != nil || e.Seq == 1 {
+		return nil
+	}
+	return &Begin{e.Seq, e.Time}
 }
 
 // HashBefore is the hash of the line that ends where another begins; empty where none does.

@@ -22,6 +22,8 @@ type AuditPage struct {
 	Entries []json.RawMessage `json:"entries"`
 	Head    audit.Head        `json:"head"`             // the newest line
 	Unread  int               `json:"unread,omitempty"` // lines that cannot be read: the file was changed
+	// Begins is the first line of a file that goes on from one that was moved away, on the first page: what is older is there.
+	Begins *audit.Begin `json:"begins,omitempty"`
 	// Next is where the next page begins. There may be one after a page without entries: each takes a part of the file.
 	Next string `json:"next,omitempty"`
 }
@@ -107,6 +109,9 @@ func auditPage(l *audit.Log, q audit.Query, p page) (AuditPage, error) {
 		if begin, err = strconv.ParseInt(end, 10, 64); err != nil || begin <= 0 || begin > size || audit.HashBefore(f, begin) != hash {
 			return page, badRequest("after", "begin again without it", "the file is not the one that the last page came from: it was moved away or changed")
 		}
+	}
+	if begin == 0 {
+		page.Begins = audit.BeginOf(f)
 	}
 	found, err := audit.Find(io.NewSectionReader(f, begin, min(size-begin, maxScan)), q, func(_ audit.Entry, line []byte) error {
 		page.Entries = append(page.Entries, json.RawMessage(string(line[:len(line)-1])))

@@ -111,6 +111,20 @@ func TestAuditPages(t *testing.T) {
 	if page := ask("?limit=1000", 200); page.Unread != 1 {
 		t.Errorf("%d lines cannot be read, want 1", page.Unread)
 	}
+	if page := ask("", 200); page.Begins != nil {
+		t.Errorf("a whole file begins with %+v", page.Begins)
+	}
+	_, rest, _ := strings.Cut(changed, "\n")
+	if err := os.WriteFile(path, []byte(rest), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	page := ask("?limit=1&kind=decision", 200)
+	if page.Begins == nil || page.Begins.Seq != 2 || !page.Begins.Time.Equal(moment.Add(time.Minute)) {
+		t.Errorf("a file that goes on begins with %+v", page.Begins)
+	}
+	if page := ask("?limit=1&kind=decision&after="+page.Next, 200); page.Begins != nil {
+		t.Errorf("the second page begins with %+v", page.Begins)
+	}
 	if err := os.WriteFile(path, []byte(changed[300:]), 0o600); err != nil {
 		t.Fatal(err)
 	}
