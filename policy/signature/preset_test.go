@@ -15,7 +15,8 @@ func TestCatalogueIsRead(t *testing.T) {
 	if got, want := len(c.infos), 186; got < want { // 185 of the first catalogue and the guide's own
 		t.Errorf("%d presets, want at least %d", got, want)
 	}
-	for _, name := range []string{"github", "gitlab-token", "stripe", "slack", "standard-webhooks", "svix", "shopify", "zoom", "paddle", "x-webhook-signature", "connectwise", "connectwise (static key)"} {
+	for _, name := range []string{"github", "gitlab-token", "stripe", "slack", "standard-webhooks", "svix", "shopify", "zoom", "paddle", "x-webhook-signature", "connectwise", "connectwise (static key)",
+		"convoy-simple-sha256-base64", "convoy-simple-base64", "convoy-advanced-sha256-base64", "convoy-advanced-base64"} {
 		if s, ok := Preset(name); !ok || s.Name() == "" {
 			t.Errorf("there is no preset %q", name)
 		}
