@@ -74,7 +74,8 @@ func (d *deliveries) lookUp(messages []signature.MessageID, now int64) *record {
 }
 
 // record remembers a delivery for which lookUp found nothing, under all of its messages. A live delivery is never forgotten for a new one.
-func (d *deliveries) record(t *policy.Take, now int64, by uint64) (token policy.Token, err error) {
+// named is the token of its reservation; zero: a new one.
+func (d *deliveries) record(t *policy.Take, now int64, by uint64, named policy.Token) (token policy.Token, err error) {
 	added, releases := 0, uint8(0)
 	for i, id := range t.Messages {
 		switch p := d.index[id]; {
@@ -115,7 +116,9 @@ func (d *deliveries) record(t *policy.Take, now int64, by uint64) (token policy.
 	r.expires = after(now, max(t.Window, t.Reservation))
 	r.due, r.by, r.releases = r.expires, by, releases
 	if t.Reservation > 0 {
-		rand.Read(token[:]) // never fails: crypto/rand ends the process instead
+		if token = named; token == (policy.Token{}) {
+			rand.Read(token[:]) // never fails: crypto/rand ends the process instead
+		}
 		r.state, r.due = reserved, after(now, t.Reservation)
 		d.tokens[token], d.held[head] = head, token
 	}

@@ -20,6 +20,8 @@ import (
 // Shared is a store that many processes share, as a Guard needs it. Redis is one.
 type Shared interface {
 	policy.Store
+	// TakeAs is Take, with a token for the reservation that it makes; zero: a new one.
+	TakeAs(ctx context.Context, t *policy.Take, token policy.Token) (policy.Taken, error)
 	// Connect connects, where that has not been done.
 	Connect(ctx context.Context) error
 	// Probe asks whether the store takes writes where the keys of an endpoint are.
@@ -90,7 +92,8 @@ type Guard struct {
 	trip     atomic.Bool   // an endpoint has failed too often in a row
 	wake     chan struct{} // Run has something to do
 	journal  journal
-	unsure   pending
+	unsure   pending[policy.Take] // may have been recorded in vain
+	outcomes pending[outcome]     // of reservations that the store may not know yet
 	replicas atomic.Int64
 	fewer    fewer // for Run alone
 	failing  atomic.Pointer[failing]
@@ -169,7 +172,7 @@ func NewGuard(c GuardConfig) *Guard {
 	if c.Changed == nil {
 		c.Changed = func(BreakerState) {}
 	}
-	g := &Guard{config: c, wake: make(chan struct{}, 1), journal: journal{most: c.MaxJournal}, unsure: pending{most: c.MaxJournal}}
+	g := &Guard{config: c, wake: make(chan struct{}, 1), journal: journal{most: c.MaxJournal}, unsure: pending[policy.Take]{most: c.MaxJournal}, outcomes: pending[outcome]{most: c.MaxJournal}}
 	g.replicas.Store(1)
 	g.breaker = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Name:        "store",
@@ -316,7 +319,7 @@ func (g *Guard) Take(ctx context.Context, t *policy.Take) (taken policy.Taken, e
 	if err != nil {
 		if mayHaveHappened(err) && !t.Peek {
 			// Whoever asks is told that there is no verdict, so that a record would be wrong.
-			g.unsure.add(unsure{take: clone(t)})
+			g.unsure.add(clone(t))
 			g.nudge()
 		}
 		return policy.Taken{}, err
@@ -357,27 +360,58 @@ func (g *Guard) Release(ctx context.Context, t *policy.Take) error {
 	}
 	err := g.call(t.Endpoint, func(ctx context.Context) error { return g.config.Shared.Release(ctx, t) })
 	if err != nil {
-		g.unsure.add(unsure{take: clone(t)})
+		g.unsure.add(clone(t))
 		g.nudge()
 	}
 	return err
 }
 
-// Settle implements policy.Store. What cannot be settled now is settled when the store is back, if the reservation stands then.
+// Settle implements policy.Store. What cannot be settled now is settled when the store is back, if the reservation stands then. What the store does
+// not know may have been reserved here or elsewhere while it was away, and not be written back yet: it is asked again for a while.
 func (g *Guard) Settle(ctx context.Context, now time.Time, endpoint string, token policy.Token, confirmed bool) (settled bool, err error) {
 	err = g.call(endpoint, func(ctx context.Context) (err error) {
 		settled, err = g.config.Shared.Settle(ctx, now, endpoint, token, confirmed)
 		return err
 	})
+	known := err == nil && settled
+	if !known {
+		g.outcomes.add(&outcome{endpoint: endpoint, token: token, confirmed: confirmed})
+	}
 	if err != nil {
-		// Of a reservation that was made while the store was away the store knows nothing.
-		if settled, err := g.config.Local.Settle(ctx, now, endpoint, token, confirmed); err == nil && settled {
-			return true, nil
-		}
-		g.unsure.add(unsure{endpoint: endpoint, token: token, confirmed: confirmed})
 		g.nudge()
 	}
-	return settled && err == nil, err
+	if here, err := g.config.Local.Settle(ctx, now, endpoint, token, confirmed); err == nil && here {
+		return true, nil
+	}
+	return known, err
+}
+
+// outcome is that of a reservation.
+type outcome struct {
+	endpoint  string
+	token     policy.Token
+	confirmed bool
+	until     time.Time // when to give up, once the store has said that it does not know it
+}
+
+// outcomesFor is how long the store is asked for a reservation that it does not know: long enough for another process to notice that it is back.
+const outcomesFor = 10 * time.Second
+
+// settle tells the store of an outcome; open: it does not know the reservation yet.
+func (g *Guard) settle(ctx context.Context, o *outcome) (verdict, error) {
+	now := time.Now()
+	settled, err := g.config.Shared.Settle(ctx, now, o.endpoint, o.token, o.confirmed)
+	switch {
+	case err != nil:
+		return open, err
+	case settled:
+		return kept, nil
+	case o.until.IsZero():
+		o.until = now.Add(outcomesFor)
+	case !now.Before(o.until):
+		return gone, nil
+	}
+	return open, nil
 }
 
 // Replicas is the number of processes that share the store: the last that was known, while it is away.
@@ -501,31 +535,35 @@ func (g *Guard) connect(ctx context.Context, endpoint string) error {
 	return g.config.Shared.Probe(ctx, endpoint)
 }
 
-// catchUp releases what may have been recorded in vain, settles what is open and then writes back what Local has recorded. It ends at the first failure
+// catchUp releases what may have been recorded in vain, writes back what Local has recorded and then settles what is open. It ends at the first failure
 // and goes on from there the next time.
 func (g *Guard) catchUp(ctx context.Context) error {
-	if err := g.unsure.each(func(u unsure) error {
+	if err := g.unsure.each(func(t *policy.Take) (verdict, error) {
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
-		if u.take != nil {
-			return g.config.Shared.Release(ctx, u.take)
-		}
-		_, err := g.config.Shared.Settle(ctx, time.Now(), u.endpoint, u.token, u.confirmed)
-		return err
+		return gone, g.config.Shared.Release(ctx, t)
 	}); err != nil {
 		return err
 	}
 	lost := g.journal.forgotten()
-	written, err := g.journal.each(func(t *policy.Take) (verdict, error) { return g.writeBack(ctx, t) })
+	written, err := g.journal.each(func(e *entry) (verdict, error) { return g.writeBack(ctx, e) })
 	if written > 0 || lost > 0 {
 		g.config.Logger.Info("deliveries written back to the store", "written", written, "beyond_the_bound", lost)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return g.outcomes.each(func(o *outcome) (verdict, error) {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		return g.settle(ctx, o)
+	})
 }
 
-// writeBack tells the store of a delivery that Local has recorded, if it stands.
-func (g *Guard) writeBack(ctx context.Context, t *policy.Take) (verdict, error) {
-	now := time.Now()
+// writeBack tells the store of a delivery that Local has recorded, if it stands: of a reservation that is open as one with the same token, because
+// its outcome may come to any process.
+func (g *Guard) writeBack(ctx context.Context, e *entry) (verdict, error) {
+	t, now := e.take, time.Now()
 	left := t.Time.Add(max(t.Window, t.Reservation)).Sub(now)
 	if left <= 0 {
 		return gone, nil
@@ -534,11 +572,8 @@ func (g *Guard) writeBack(ctx context.Context, t *policy.Take) (verdict, error) 
 	defer cancel()
 	peek := policy.Take{Time: now, Endpoint: t.Endpoint, Messages: t.Messages, Peek: true}
 	local, err := g.config.Local.Take(ctx, &peek)
-	switch {
-	case err != nil || !local.Duplicate:
+	if err != nil || !local.Duplicate {
 		return gone, nil // released
-	case local.InFlight:
-		return open, nil
 	}
 	// The call that failed may have recorded it. Its record goes first: it may be released later, and with it what was written back.
 	if err := g.config.Shared.Release(ctx, t); err != nil {
@@ -548,7 +583,10 @@ func (g *Guard) writeBack(ctx context.Context, t *policy.Take) (verdict, error) 
 	if now.Sub(t.Time) < policy.StreamWindow {
 		again.Stream = t.Stream
 	}
-	if _, err = g.config.Shared.Take(ctx, &again); err != nil {
+	if local.InFlight {
+		again.Reservation = local.RetryAfter
+	}
+	if _, err = g.config.Shared.TakeAs(ctx, &again, e.token); err != nil {
 		return open, fmt.Errorf("writing back: %w", err)
 	}
 	if local, err = g.config.Local.Take(ctx, &peek); err == nil && !local.Duplicate { // taken back meanwhile
@@ -577,7 +615,7 @@ type recording struct {
 func (r *recording) Take(ctx context.Context, t *policy.Take) (policy.Taken, error) {
 	taken, err := r.Store.Take(ctx, t)
 	if err == nil && len(t.Messages) > 0 && !t.Peek && !taken.Retry && !taken.Duplicate && taken.Limited == 0 {
-		r.journal.add(clone(t))
+		r.journal.add(&entry{clone(t), taken.Token})
 	}
 	return taken, err
 }

@@ -22,7 +22,7 @@ import (
 
 // faulty is a shared store with a fault that can be switched on: then a call waits for delay or its deadline, and fails with err if there is one.
 type faulty struct {
-	policy.Store
+	*store.Memory
 	mu       sync.Mutex
 	delay    time.Duration
 	err      error
@@ -65,19 +65,23 @@ func (f *faulty) call(ctx context.Context, do func() error) error {
 }
 
 func (f *faulty) Take(ctx context.Context, t *policy.Take) (taken policy.Taken, err error) {
+	return f.TakeAs(ctx, t, policy.Token{})
+}
+
+func (f *faulty) TakeAs(ctx context.Context, t *policy.Take, token policy.Token) (taken policy.Taken, err error) {
 	if f.only != "" && t.Endpoint != f.only {
-		return f.Store.Take(ctx, t)
+		return f.Memory.TakeAs(ctx, t, token)
 	}
-	err = f.call(ctx, func() (err error) { taken, err = f.Store.Take(ctx, t); return err })
+	err = f.call(ctx, func() (err error) { taken, err = f.Memory.TakeAs(ctx, t, token); return err })
 	return taken, err
 }
 
 func (f *faulty) Release(ctx context.Context, t *policy.Take) error {
-	return f.call(ctx, func() error { return f.Store.Release(ctx, t) })
+	return f.call(ctx, func() error { return f.Memory.Release(ctx, t) })
 }
 
 func (f *faulty) Settle(ctx context.Context, now time.Time, endpoint string, token policy.Token, confirmed bool) (ok bool, err error) {
-	err = f.call(ctx, func() (err error) { ok, err = f.Store.Settle(ctx, now, endpoint, token, confirmed); return err })
+	err = f.call(ctx, func() (err error) { ok, err = f.Memory.Settle(ctx, now, endpoint, token, confirmed); return err })
 	return ok, err
 }
 
@@ -121,7 +125,7 @@ type guarded struct {
 // guarding runs a test with a guard; running says whether its Run does too.
 func guarding(t *testing.T, c store.GuardConfig, running bool, test func(*guarded)) {
 	synctest.Test(t, func(t *testing.T) {
-		g := &guarded{T: t, shared: &faulty{Store: store.NewMemory(store.MemoryConfig{}), replicas: 3}, local: store.NewMemory(store.MemoryConfig{})}
+		g := &guarded{T: t, shared: &faulty{Memory: store.NewMemory(store.MemoryConfig{}), replicas: 3}, local: store.NewMemory(store.MemoryConfig{})}
 		c.Shared, c.Local, c.Logger = g.shared, g.local, slog.New(slog.NewTextHandler(&g.log, nil))
 		c.Changed = func(s store.BreakerState) {
 			g.mu.Lock()
@@ -424,33 +428,66 @@ func TestGuardWritesBack(t *testing.T) {
 		stored := func(n int) policy.Taken {
 			peek := g.message(n)
 			peek.Peek = true
-			got, err := g.shared.Store.Take(t.Context(), peek)
+			got, err := g.shared.Memory.Take(t.Context(), peek)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return got
 		}
-		for n, want := range map[int]bool{1: true, 2: false, 3: false, 4: false, 5: false, 6: true} {
+		for n, want := range map[int]bool{1: true, 2: false, 3: true, 4: false, 5: false, 6: true} {
 			if got := stored(n); got.Duplicate != want {
 				t.Errorf("delivery %d: the store has it: %v, want %v", n, got.Duplicate, want)
 			}
 		}
-		// What is still open is known here, and written back when it is settled.
+		// What is still open is so there too.
 		if got, err := g.Take(t.Context(), g.message(3)); err != nil || !got.InFlight {
 			t.Errorf("got %+v, %v, want in flight", got, err)
 		}
-		if ok, err := local.Settle(t.Context(), time.Now(), "e", token, true); !ok || err != nil {
+		if ok, err := g.Settle(t.Context(), time.Now(), "e", token, true); !ok || err != nil {
 			t.Fatalf("settle: %v, %v", ok, err)
 		}
 		if got, err := g.Take(t.Context(), g.message(3)); err != nil || !got.Duplicate || got.InFlight {
 			t.Errorf("got %+v, %v, want a duplicate", got, err)
 		}
-		time.Sleep(5 * time.Second)
-		synctest.Wait()
-		if !stored(3).Duplicate {
-			t.Error("a delivery that was settled has not been written back")
-		}
 	})
+}
+
+// An outcome may come to another process than the one that made the reservation while the store was away, before the store is back and after.
+func TestGuardSettlesForAnother(t *testing.T) {
+	for _, tt := range []struct {
+		name           string
+		early, confirm bool
+	}{{"confirmed", false, true}, {"released", false, false}, {"confirmed before the store is back", true, true}, {"released before the store is back", true, false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			guarding(t, store.GuardConfig{}, true, func(g *guarded) {
+				ctx, cancel := context.WithCancel(g.Context())
+				other := store.NewGuard(store.GuardConfig{Shared: g.shared, Local: store.NewMemory(store.MemoryConfig{}), Logger: slog.New(slog.DiscardHandler)})
+				var run sync.WaitGroup
+				run.Go(func() { other.Run(ctx) })
+				defer run.Wait()
+				defer cancel()
+				g.away(0, errors.New("refused"))
+				t := g.message(1)
+				t.Reservation = time.Minute
+				taken, err := g.Local().Take(ctx, t)
+				if err != nil || taken.Token == (policy.Token{}) {
+					g.Fatalf("got %+v, %v, want a reservation", taken, err)
+				}
+				if !tt.early {
+					g.shared.set(0, nil) // and this process has not noticed yet
+				}
+				if ok, _ := other.Settle(ctx, time.Now(), "e", taken.Token, tt.confirm); ok {
+					g.Error("an unknown reservation is settled")
+				}
+				g.back()
+				time.Sleep(5 * time.Second)
+				synctest.Wait()
+				if got, err := other.Take(ctx, g.message(1)); err != nil || got.InFlight || got.Duplicate != tt.confirm {
+					g.Errorf("got %+v, %v, want a duplicate: %v", got, err, tt.confirm)
+				}
+			})
+		})
+	}
 }
 
 // Envoy asks again about a stream that was taken while the store was away.
@@ -514,9 +551,9 @@ type during struct {
 	do func()
 }
 
-func (d *during) Take(ctx context.Context, t *policy.Take) (policy.Taken, error) {
+func (d *during) TakeAs(ctx context.Context, t *policy.Take, token policy.Token) (policy.Taken, error) {
 	d.do()
-	return d.Shared.Take(ctx, t)
+	return d.Shared.TakeAs(ctx, t, token)
 }
 
 // A delivery that is taken back while it is written to the store does not stay there.
@@ -540,7 +577,7 @@ func TestGuardTakesBackWhatItWrites(t *testing.T) {
 		cancel()
 		run.Wait()
 		again := g.message(1)
-		if got, err := g.shared.Store.Take(g.Context(), again); err != nil || got.Duplicate {
+		if got, err := g.shared.Memory.Take(g.Context(), again); err != nil || got.Duplicate {
 			t.Errorf("got %+v, %v, want a new delivery", got, err)
 		}
 	})
@@ -556,7 +593,7 @@ func TestGuardBoundsItsJournal(t *testing.T) {
 		}
 		g.back()
 		for n := range 15 {
-			got, err := g.shared.Store.Take(t.Context(), g.message(n))
+			got, err := g.shared.Memory.Take(t.Context(), g.message(n))
 			if want := n >= 5; err != nil || got.Duplicate != want {
 				t.Errorf("delivery %d: got %+v, %v, want it written back: %v", n, got, err, want)
 			}

@@ -17,23 +17,29 @@ type journal struct {
 	dropped atomic.Uint64 // for want of room, ever
 
 	mu    sync.Mutex
-	takes []*policy.Take
+	takes []*entry
 	lost  int
 	turn  sync.Mutex // one each at a time
 }
 
-// verdict is what became of a delivery that was to be written back.
+// entry is a delivery, and the token of its reservation if it has one.
+type entry struct {
+	take  *policy.Take
+	token policy.Token
+}
+
+// verdict is what became of something that the store was to be told.
 type verdict int
 
 const (
-	open verdict = iota // it may still be released: it stays in the journal
-	kept                // written
+	open verdict = iota // to be told again
+	kept                // told
 	gone                // it no longer stands
 )
 
 func (j *journal) len() int { return int(j.count.Load()) }
 
-func (j *journal) add(t *policy.Take) {
+func (j *journal) add(t *entry) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if len(j.takes) >= j.most {
@@ -60,7 +66,7 @@ func (j *journal) forgotten() int {
 const abreast = 32
 
 // each takes every delivery out, and puts those back that stay open. After an error it stops and puts all back that were not dealt with.
-func (j *journal) each(do func(*policy.Take) (verdict, error)) (written int, err error) {
+func (j *journal) each(do func(*entry) (verdict, error)) (written int, err error) {
 	j.turn.Lock()
 	defer j.turn.Unlock()
 	j.mu.Lock()
@@ -68,7 +74,7 @@ func (j *journal) each(do func(*policy.Take) (verdict, error)) (written int, err
 	j.takes = nil
 	j.mu.Unlock()
 
-	var back []*policy.Take
+	var back []*entry
 	for len(hand) > 0 && err == nil {
 		some := hand[:min(abreast, len(hand))]
 		verdicts, errs := make([]verdict, len(some)), make([]error, len(some))
@@ -102,34 +108,26 @@ func (j *journal) each(do func(*policy.Take) (verdict, error)) (written int, err
 	return written, err
 }
 
-// unsure is a call whose effect is to be made sure of: the Take to release, or the reservation to settle.
-type unsure struct {
-	take      *policy.Take
-	endpoint  string
-	token     policy.Token
-	confirmed bool
-}
-
-// pending is such calls, oldest first.
-type pending struct {
+// pending is what the store is to be told, oldest first.
+type pending[T any] struct {
 	most int
 	mu   sync.Mutex
-	all  []unsure
+	all  []*T
 }
 
-func (p *pending) add(u unsure) {
+func (p *pending[T]) add(t *T) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.all) >= p.most {
 		p.all = p.all[1:]
 	}
-	p.all = append(p.all, u)
+	p.all = append(p.all, t)
 }
 
-// each does all, some abreast; those that fail stay, and what was not begun then. They know nothing of each other: no reservation is settled
-// of a take that is to be released.
-func (p *pending) each(do func(unsure) error) error {
-	for {
+// each does all, some abreast, and what is added meanwhile. What stays open, what fails and what was not begun then is for the next time.
+func (p *pending[T]) each(do func(*T) (verdict, error)) (err error) {
+	var back []*T
+	for err == nil {
 		p.mu.Lock()
 		some := slices.Clone(p.all[:min(abreast, len(p.all))])
 		if p.all = p.all[len(some):]; len(p.all) == 0 {
@@ -137,25 +135,26 @@ func (p *pending) each(do func(unsure) error) error {
 		}
 		p.mu.Unlock()
 		if len(some) == 0 {
-			return nil
+			break
 		}
-		errs := make([]error, len(some))
+		verdicts, errs := make([]verdict, len(some)), make([]error, len(some))
 		var wait sync.WaitGroup
-		for i, u := range some {
-			wait.Go(func() { errs[i] = do(u) })
+		for i, t := range some {
+			wait.Go(func() { verdicts[i], errs[i] = do(t) })
 		}
 		wait.Wait()
-		var back []unsure
-		for i, err := range errs {
-			if err != nil {
-				back = append(back, some[i])
+		for i, t := range some {
+			if verdicts[i] == open || errs[i] != nil {
+				back = append(back, t)
 			}
 		}
-		if len(back) > 0 {
-			p.mu.Lock()
-			p.all = slices.Concat(back, p.all)
-			p.mu.Unlock()
-			return errors.Join(errs...)
-		}
+		err = errors.Join(errs...)
 	}
+	if len(back) > 0 {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.all = slices.Concat(back, p.all)
+		p.all = p.all[max(0, len(p.all)-p.most):]
+	}
+	return err
 }

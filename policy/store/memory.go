@@ -71,7 +71,12 @@ func (m *Memory) known(name string) *endpoint {
 }
 
 // Take implements policy.Store.
-func (m *Memory) Take(_ context.Context, t *policy.Take) (policy.Taken, error) {
+func (m *Memory) Take(ctx context.Context, t *policy.Take) (policy.Taken, error) {
+	return m.TakeAs(ctx, t, policy.Token{})
+}
+
+// TakeAs is Take, with a token for the reservation that it makes.
+func (m *Memory) TakeAs(_ context.Context, t *policy.Take, token policy.Token) (policy.Taken, error) {
 	now, by := t.Time.UnixNano(), m.identity(t)
 	e := m.endpoint(t.Endpoint)
 	e.mu.Lock()
@@ -109,7 +114,7 @@ func (m *Memory) Take(_ context.Context, t *policy.Take) (policy.Taken, error) {
 		return taken, nil
 	}
 	if !taken.Duplicate && len(t.Messages) > 0 {
-		token, err := e.deliveries.record(t, now, by)
+		token, err := e.deliveries.record(t, now, by, token)
 		if err != nil {
 			return policy.Taken{}, err
 		}

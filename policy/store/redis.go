@@ -257,6 +257,11 @@ const (
 
 // Take implements policy.Store. Times of deliveries count in microseconds, rounded up; limits in nanoseconds.
 func (r *Redis) Take(ctx context.Context, t *policy.Take) (policy.Taken, error) {
+	return r.TakeAs(ctx, t, policy.Token{})
+}
+
+// TakeAs implements Shared.
+func (r *Redis) TakeAs(ctx context.Context, t *policy.Take, token policy.Token) (policy.Taken, error) {
 	client := r.client.Load()
 	if client == nil {
 		return policy.Taken{}, errNotConnected
@@ -264,24 +269,25 @@ func (r *Redis) Take(ctx context.Context, t *policy.Take) (policy.Taken, error) 
 	if r.config.callersClock {
 		r.seen.Store(t.Time.UnixNano())
 	}
+	if token == (policy.Token{}) {
+		rand.Read(token[:]) // it tells records apart too
+	}
 	s := r.slot(t.Endpoint)
-	taken, err := r.take(ctx, client, t, s)
+	taken, err := r.take(ctx, client, t, s, token)
 	if errors.Is(err, errLate) && ctx.Err() == nil {
 		// The caller still waits, so the clocks have moved apart; the reply has said by how much.
-		taken, err = r.take(ctx, client, t, s)
+		taken, err = r.take(ctx, client, t, s, token)
 	}
 	return taken, err
 }
 
-func (r *Redis) take(ctx context.Context, client *connection, t *policy.Take, s *slot) (policy.Taken, error) {
+func (r *Redis) take(ctx context.Context, client *connection, t *policy.Take, s *slot, id policy.Token) (policy.Taken, error) {
 	c := s.begin()
 	messages := c.messages(t.Messages)
 	for i := range t.Buckets {
 		c.key(bucketKind, t.Buckets[i].Key[:])
 	}
 	c.stream(t)
-	var id policy.Token
-	rand.Read(id[:])
 	c.bytes(id[:])
 	by := r.taker(t)
 	c.bytes(by[:])
