@@ -173,6 +173,9 @@ func TestActions(t *testing.T) {
 	p.fill("by", "alice")
 	p.do(chromedp.Click(chromedp.CSS("dialog [name=sure]")))
 	p.click(dialog, "Revoke")
+	p.untilSays("no other version of github-ci is in force: every delivery to it is refused")
+	p.picture("note-light")
+	p.click(dialog, "Close")
 	p.until("!" + dialog)
 	if got := s.github(`{"n":"revoked"}`); got != "secret_expired" {
 		t.Errorf("a delivery with the revoked secret is %s", got)

@@ -5,7 +5,7 @@ import { el } from "./dom.js";
 
 const person = "hookauthz-person";
 
-// ask shows a form in a dialog. submit gets the values of its fields; what it throws is shown, and the form stays.
+// ask shows a form in a dialog. submit gets the values of its fields; what it throws is shown, and the form stays. What it returns are notes.
 export function ask({ title, text, fields, confirm, danger }, submit) {
   const problem = el("p", { role: "alert", class: "notice bad", hidden: true });
   const button = el("button", { class: danger ? "danger" : "primary", type: "submit" }, confirm);
@@ -20,14 +20,25 @@ export function ask({ title, text, fields, confirm, danger }, submit) {
     event.preventDefault();
     button.disabled = true;
     try {
-      await submit(Object.fromEntries(new FormData(form)));
+      const notes = await submit(Object.fromEntries(new FormData(form)));
       dialog.close();
+      if (notes?.length > 0) tell(notes);
     } catch (error) {
       problem.textContent = error.message;
       problem.hidden = false;
     }
     button.disabled = false;
   });
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+// tell shows what is to be known of an action that is done.
+function tell(notes) {
+  const dialog = el("dialog", { "aria-labelledby": "dialog-title", onclose: () => dialog.remove() }, el("form", { method: "dialog" },
+    el("h2", { id: "dialog-title" }, "It is done, but note"),
+    el("ul", {}, notes.map((note) => el("li", {}, note))),
+    el("menu", {}, el("button", { class: "primary", type: "submit" }, "Close"))));
   document.body.append(dialog);
   dialog.showModal();
 }
@@ -43,12 +54,13 @@ const whyAndWho = () => [
   field("by", "Your name", { maxlength: 64, value: sessionStorage.getItem(person) ?? "" }),
 ];
 
-// perform sends an action with what the form says, and then shows the page anew.
+// perform sends an action with what the form says, and then shows the page anew. It gives what else the server says.
 const perform = (action, done) => async (values) => {
   if (values.by) sessionStorage.setItem(person, values.by);
   const { sure, ...rest } = values;
-  await act({ ...action, ...rest });
+  const { notes = [], pending } = await act({ ...action, ...rest });
   done();
+  return pending ? [...notes, `It is in force on this server, but not kept yet: ${pending}`] : notes;
 };
 
 export const pause = (endpoint, done) => ask({
@@ -73,7 +85,7 @@ export const revoke = (endpoint, version, done) => ask({
 
 export const restore = (endpoint, version, done) => ask({
   title: `Restore version ${version} of ${endpoint}`,
-  text: "It counts again as its policy says.",
+  text: "It counts again as its policy says: where its secret is still there, what is signed with it passes.",
   fields: [whyAndWho()], confirm: "Restore",
 }, perform({ action: "restore", endpoint, version }, done));
 
