@@ -93,7 +93,6 @@ func auditQuery(query url.Values) (q audit.Query, err error) {
 // auditPage reads on behind the line that the cursor names, by where it ends and by its hash.
 func auditPage(l *audit.Log, q audit.Query, p page) (AuditPage, error) {
 	page := AuditPage{Entries: []json.RawMessage{}, Head: l.Head()}
-	size := l.Size()
 	f, err := os.Open(l.Path())
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -103,7 +102,11 @@ func auditPage(l *audit.Log, q audit.Query, p page) (AuditPage, error) {
 		return page, fmt.Errorf("opening the audit file: %w", err)
 	}
 	defer f.Close()
-	begin := int64(0)
+	info, err := f.Stat()
+	if err != nil {
+		return page, fmt.Errorf("reading the audit file: %w", err)
+	}
+	begin, size := int64(0), info.Size() // where somebody put something between the lines it is longer than what was written
 	if p.after != "" {
 		end, hash, _ := strings.Cut(p.after, " ")
 		if begin, err = strconv.ParseInt(end, 10, 64); err != nil || begin <= 0 || begin > size || audit.HashBefore(f, begin) != hash {

@@ -111,6 +111,11 @@ func TestAuditPages(t *testing.T) {
 	if page := ask("?limit=1000", 200); page.Unread != 1 {
 		t.Errorf("%d lines cannot be read, want 1", page.Unread)
 	}
+	put(t, path, strings.Repeat("hello\n", 200)+changed)
+	if page := ask("?limit=1000", 200); page.Unread != 201 || len(page.Entries) != n-1 {
+		t.Errorf("%d lines cannot be read, %d can; want 201 and %d", page.Unread, len(page.Entries), n-1)
+	}
+	put(t, path, changed)
 	if page := ask("", 200); page.Begins != nil {
 		t.Errorf("a whole file begins with %+v", page.Begins)
 	}
