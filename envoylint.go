@@ -171,7 +171,11 @@ func fetchDump(ctx context.Context, address string) ([]byte, error) {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answers %s", address, response.Status)
+		return nil, fmt.Errorf("%s answers %s", address, terminal(response.Status))
 	}
-	return readDump(response.Body, address)
+	text, err := readDump(response.Body, address)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("the answer of %s breaks off after %d bytes", address, len(text))
+	}
+	return text, err
 }

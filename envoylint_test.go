@@ -21,6 +21,7 @@ func TestLintOfAddresses(t *testing.T) {
 		{"no page", "/config-dump", "no such page\n", 404, "answers 404 Not Found"},
 		{"nothing", "", "", 200, "it is empty"},
 		{"a dump that was cut", "", `{"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.BootstrapConfigDump", "boot`, 200, "it is neither YAML nor JSON"},
+		{"an answer that breaks off", "/broken", `{"configs": [`, 200, "/broken breaks off after 13 bytes"},
 		{"a dump", "", `{"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.BootstrapConfigDump", "bootstrap": {}}]}`, 200, ""},
 	}
 	for _, tt := range tests {
@@ -28,6 +29,9 @@ func TestLintOfAddresses(t *testing.T) {
 			asked := ""
 			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				asked = r.URL.String()
+				if tt.path == "/broken" {
+					w.Header().Set("Content-Length", "1000")
+				}
 				w.WriteHeader(tt.status)
 				w.Write([]byte(tt.answer))
 			}))

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"strings"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	sniv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/sni_cluster/v3"
@@ -61,6 +62,33 @@ func (l *linter) judgeWays() {
 	}
 	for _, ln := range l.listeners {
 		l.judgeRaw(ln, protected)
+	}
+	l.judgeUnknown()
+}
+
+// judgeUnknown reports, once, that there are ways without a Check of which nobody can tell whether they reach what webhooks reach: the
+// addresses are not here.
+func (l *linter) judgeUnknown() {
+	var hooks, others []string
+	for _, w := range l.ways {
+		switch {
+		case w.cluster == "":
+		case w.guarded:
+			hooks = append(hooks, w.cluster)
+		case !l.internal(w.chain.listener):
+			others = append(others, w.cluster)
+		}
+	}
+	l.eachRaw(func(c namedCluster) { others = append(others, c.name) })
+	if len(hooks) == 0 || len(others) == 0 {
+		return
+	}
+	for _, name := range append(hooks, others...) {
+		c := l.clusters[name]
+		if c.GetType() == clusterv3.Cluster_EDS && len(l.addresses(c)) == 0 {
+			l.reportf(ruleElsewhere, l.at(c), "the endpoints of cluster %q are delivered by a control plane and are not here: whether other clusters have the same cannot be told", name)
+			return
+		}
 	}
 }
 

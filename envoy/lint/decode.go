@@ -360,7 +360,10 @@ func (d *decoder) any(at spot, a *anypb.Any, depth int) {
 	switch typeName(kind) {
 	case typedStructXDS, typedStructUDPA:
 		a.TypeUrl, _ = d.text(n, "type_url", "typeUrl")
-		value, _ = at.field("value")
+		var ok bool
+		if value, ok = at.field("value"); !ok {
+			value = spot{at.source, at.key, nil, at.path}
+		}
 	}
 	if knownExtension(typeName(a.TypeUrl)) {
 		return // known to be harmless, but not by its fields

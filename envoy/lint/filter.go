@@ -114,7 +114,7 @@ func (l *linter) fraction(f *extauthzv3.ExtAuthz) string {
 const tiny = 4096
 
 // vast is more than senders send and servers take, whatever the policies are.
-const vast = 64 << 20
+const vast = 1 << 30
 
 // judgeBody reports bodies that are missing, partial or changed.
 func (l *linter) judgeBody(z *authz, ways []*way) {
@@ -331,11 +331,25 @@ func (l *linter) judgeCluster(g *corev3.GrpcService_EnvoyGrpc) {
 		}
 		return
 	}
+	l.judgeReach(c)
+	l.judgeHost(c, 0)
+}
+
+// judgeHost judges a cluster as a host of the authorizer; of a cluster of clusters, its members.
+func (l *linter) judgeHost(c *clusterv3.Cluster, depth int) {
+	if c == nil || depth > maxDepth {
+		return
+	}
+	if members := l.clustersNamed(l.inner[c.GetClusterType().GetTypedConfig()]); len(members) > 0 {
+		for _, member := range members {
+			l.judgeHost(l.clusters[member.name], depth+1)
+		}
+		return
+	}
 	l.judgeProtocol(c)
 	l.judgeHop(c)
-	l.judgeReach(c)
 	if len(c.GetHealthChecks()) == 0 && !l.keepalive(c) {
-		l.reportf(ruleDeadPeer, l.at(c), "cluster %q has neither health_checks nor connection_keepalive", name)
+		l.reportf(ruleDeadPeer, l.at(c), "cluster %q has neither health_checks nor connection_keepalive", c.GetName())
 	}
 }
 

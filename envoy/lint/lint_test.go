@@ -215,6 +215,17 @@ func TestSARIF(t *testing.T) {
 	}
 }
 
+// A configuration that is wrapped and says nothing is an empty one.
+func TestTypedStructWithoutValue(t *testing.T) {
+	text := bytes.Replace(read(t, example), []byte("          - name: envoy.filters.http.router\n"), []byte(`          - name: script
+            typed_config: {"@type": type.googleapis.com/xds.type.v3.TypedStruct, type_url: type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua}
+          - name: envoy.filters.http.router
+`), 1)
+	if r := run(t, lint.Config{Name: example, Text: text}); len(r.Findings) > 0 || !bytes.Contains(text, []byte("TypedStruct")) {
+		t.Errorf("got\n%s", join(r.Findings))
+	}
+}
+
 // A dump says where its keys are as a file does: JSON is not read by the rules of YAML.
 func TestPlacesInJSON(t *testing.T) {
 	text := "{\n\t\"admin\": {\"address\":\n\t\t{\"socket_address\": {\"address\": \"0.0.0.0\", \"port_value\": 1}}}}"

@@ -31,6 +31,7 @@ import (
 	jwtv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
 	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
 	oauthv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/oauth2/v3"
+	demandv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/on_demand/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	localresponsev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/custom_response/local_response_policy/v3"
 	redirectv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/custom_response/redirect_policy/v3"
@@ -85,6 +86,7 @@ func (l *linter) judgeOrder(c *chain, ways []*way) {
 		}
 	}
 	l.judgeEarly(c)
+	l.judgeUpstreamFilters(ways)
 	overwritten := false
 	for i, f := range c.http {
 		if i == first || l.neverRuns(f, ways) {
@@ -96,6 +98,7 @@ func (l *linter) judgeOrder(c *chain, ways []*way) {
 			}
 			if i > last {
 				l.judgeBehind(f, m, ways)
+				l.judgeOnDemand(c, f, m)
 			}
 			l.judgeAnswers(f, m, ways)
 			always := m == l.httpConfig(f) // and not only where a matcher says so
@@ -109,6 +112,26 @@ func (l *linter) judgeOrder(c *chain, ways []*way) {
 	}
 	if !overwritten && l.policies.usesClientHeader(l.endpointsOf(ways)) {
 		l.reportf(ruleNoClientHeader, c.httpAt, "nothing before ext_authz sets %s", clientHeader)
+	}
+}
+
+// judgeUpstreamFilters judges what the clusters of hook routes do to headers on the way out.
+func (l *linter) judgeUpstreamFilters(ways []*way) {
+	seen := make(map[string]bool)
+	for _, w := range ways {
+		if seen[w.cluster] {
+			continue
+		}
+		seen[w.cluster] = true
+		for _, f := range l.httpOptions(l.clusters[w.cluster]).GetHttpFilters() {
+			for _, m := range l.parts(f, nil) {
+				for _, change := range l.headerChanges(f, m, nil) {
+					if change.set != nil && tellsVerified(change.name) {
+						l.reportf(ruleVerified, change.at, "%s sets %s behind the Check", f.GetName(), change.name)
+					}
+				}
+			}
+		}
 	}
 }
 
@@ -331,6 +354,26 @@ func (l *linter) judgeBehind(f *hcmv3.HttpFilter, m proto.Message, ways []*way) 
 			l.reportf(ruleLaterReroute, l.at(inner, "clear_route_cache"), "%q clears the route cache", f.GetName())
 		}
 	})
+}
+
+// judgeOnDemand reports a filter that finds a route which was not there yet. A Check without a route is skipped, and the request goes on
+// from this filter, so it must stand before ext_authz.
+func (l *linter) judgeOnDemand(c *chain, f *hcmv3.HttpFilter, m proto.Message) {
+	d, ok := m.(*demandv3.OnDemand)
+	if !ok {
+		return
+	}
+	late := c.blind && d.GetOdcds() == nil // what else would it be for
+	for _, rc := range c.routes {
+		late = late || rc.GetVhds() != nil
+	}
+	s := c.hcm.GetScopedRoutes()
+	for _, scope := range append(l.scopes[s.GetName()], s.GetScopedRouteConfigurationsList().GetScopedRouteConfigurations()...) {
+		late = late || scope.GetOnDemand()
+	}
+	if late {
+		l.reportf(ruleLaterReroute, l.at(f), "%q has routes delivered that the Check has not seen", f.GetName())
+	}
 }
 
 // judgeAnswers reports a filter that turns refusals into something else.

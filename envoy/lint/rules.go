@@ -235,5 +235,5 @@ var table = []Rule{
 	{ruleUnreadable, "unreadable", Error, "What cannot be read cannot be judged, and Envoy would refuse it or read it otherwise.", "write a value of that type, once"},
 	{ruleUnknownField, "unknown-field", Warning, "Envoy 1.40 refuses fields that it does not know, and a newer one may do something that is not judged here.", "remove the field, or correct its name"},
 	{ruleUnknownExtension, "unknown-extension", Warning, "What an unknown extension does to requests is not judged.", "make sure that it neither answers nor changes requests, nor hands them on"},
-	{ruleElsewhere, "elsewhere", Warning, "What a control plane delivers is not in this file and is not judged.", "lint the running Envoy: `hookauthz envoy lint http://127.0.0.1:9901/config_dump`"},
+	{ruleElsewhere, "elsewhere", Warning, "What a control plane delivers is not in this file and is not judged.", "lint the running Envoy: `hookauthz envoy lint http://127.0.0.1:9901`; or save its `/config_dump?include_eds`"},
 }
