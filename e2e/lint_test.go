@@ -172,13 +172,17 @@ func runEnvoy(t *testing.T, config []byte, certs string) string {
 	t.Helper()
 	// Nobody listens where the clusters lead; the ports tell them apart.
 	ports := make(map[string]string)
-	return startEnvoy(t, onLoopback(t, config, func(was string) string {
+	config = onLoopback(t, config, func(was string) string {
 		was = was[strings.LastIndexByte(was, ':'):]
 		if ports[was] == "" {
 			ports[was] = fmt.Sprintf("127.0.0.1:%d", len(ports)+1)
 		}
 		return ports[was]
-	}), certs)
+	})
+	// A cluster without addresses names the application by its port alone.
+	const override = `"upstream_port_override":`
+	_, port, _ := strings.Cut(ports[":8080"], ":")
+	return startEnvoy(t, bytes.ReplaceAll(config, []byte(override+"8080"), []byte(override+port)), certs)
 }
 
 // startEnvoy runs an Envoy with what onLoopback has made.
