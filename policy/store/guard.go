@@ -427,7 +427,8 @@ func (g *Guard) Stats() []Stats {
 	return []Stats{{Kind: "journal", Keys: g.journal.len(), Evictions: g.journal.dropped.Load()}}
 }
 
-// Run asks whether the store is back while it is away, brings it up to date, and notes that this process is alive, until ctx ends.
+// Run asks whether the store is back while it is away, brings it up to date, and notes that this process is alive, until ctx ends. What is left then the
+// store is told at last, if it is there.
 func (g *Guard) Run(ctx context.Context) {
 	timer := time.NewTimer(0) // the first sign of life is due at once
 	defer timer.Stop()
@@ -435,9 +436,14 @@ func (g *Guard) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			return
 		case <-g.wake:
 		case <-timer.C:
+		}
+		if ctx.Err() != nil {
+			if g.breaker.State() == gobreaker.StateClosed {
+				_ = g.catchUp(context.WithoutCancel(ctx))
+			}
+			return
 		}
 		wait := jittered(probeEvery)
 		if g.breaker.State() == gobreaker.StateClosed {

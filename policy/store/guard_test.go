@@ -452,6 +452,21 @@ func TestGuardWritesBack(t *testing.T) {
 	})
 }
 
+// A process that ends tells the store what it knows, if that is there.
+func TestGuardWritesBackAtTheEnd(t *testing.T) {
+	guarding(t, store.GuardConfig{}, false, func(g *guarded) {
+		if _, err := g.Local().Take(t.Context(), g.message(1)); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(g.Context())
+		cancel()
+		g.Guard.Run(ctx)
+		if got, err := g.shared.Memory.Take(t.Context(), g.message(1)); err != nil || !got.Duplicate {
+			t.Errorf("got %+v, %v, want a duplicate", got, err)
+		}
+	})
+}
+
 // An outcome may come to another process than the one that made the reservation while the store was away, before the store is back and after.
 func TestGuardSettlesForAnother(t *testing.T) {
 	for _, tt := range []struct {

@@ -328,7 +328,15 @@ func TestRedisCountsReplicas(t *testing.T) {
 			t.Errorf("call %d: got %d, %v, want %d", i+1, got, err, want)
 		}
 	}
-	for { // the other one falls silent
+	// The server's clock is set back by a day, and replicas that have ended since leave no sign of life from the day to come.
+	s.Do(t, "ZADD", "hookauthz:replicas", fmt.Sprint(time.Now().Add(24*time.Hour).UnixMilli()), "a", fmt.Sprint(time.Now().Add(25*time.Hour).UnixMilli()), "b")
+	if got, err := one.Alive(within(t, time.Second), time.Minute); err != nil || got != 4 {
+		t.Errorf("got %d, %v, want 4", got, err)
+	}
+	if got := s.Do(t, "ZCOUNT", "hookauthz:replicas", fmt.Sprint(time.Now().Add(time.Hour).UnixMilli()), "+inf"); got != ":0" {
+		t.Errorf("%s of them count until tomorrow", got)
+	}
+	for { // the other ones fall silent
 		got, err := one.Alive(within(t, time.Second), time.Millisecond)
 		if err != nil {
 			t.Fatal(err)

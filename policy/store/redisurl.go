@@ -186,6 +186,7 @@ var fixes = []struct{ text, fix string }{
 	{"No such master with that name", "name the primary that the sentinels watch: ?sentinel=NAME"},
 	{"unknown command 'SENTINEL", "it is no sentinel: leave sentinel=NAME out of the URL, or give the address of one"},
 	{"unknown command", "upgrade it to Redis 7 or Valkey 8"},
+	{"certificate required", "have the server ask for no certificate of its clients (tls-auth-clients no): hookauthz authenticates with a user and a password"},
 	{"x509:", "give the authority of the server's certificate with --store-ca, and the host name that the certificate carries"},
 	{"does not look like a TLS handshake", "the server speaks no TLS at this port: write redis://, or give its TLS port"},
 	{"connection refused", "start the server, or correct the host and port"},
