@@ -221,7 +221,7 @@ func (d *incidentDesk) notes(set *policy.Set, action string, i incident.Incident
 			case action != "restore" || v.Name != i.Version || v.Decoy:
 			case v.Revoked:
 				notes = append(notes, "its policy says revoked: true, so it stays revoked")
-			case v.Available:
+			case v.Available && (v.NotAfter.IsZero() || now.Before(v.NotAfter)):
 				notes = append(notes, "its secret is still there, and good again: if it leaked, revoke it until no server lists it any more (hookauthz secrets status)")
 			}
 		}
