@@ -65,6 +65,10 @@ var bypasses = []bypass{
 - {at: "$listeners[2].filter_chains[0].filters[0].typed_config.http_filters", set: []}
 - {at: "$listeners[2].filter_chains[0].filters[0].typed_config.http_filters", copy: $entry}
 - {at: "$listeners[2].filter_chains[0].filters[0].typed_config.http_filters", add: ` + routerOnly + `}`, attack{listener: "raw", path: webhooks}, 0},
+	{"raw connections go to the application by a filter's word", "", `
+- {at: "$listeners[1].filter_chains[0].filters[0].typed_config.on_new_connection[0].format_string.text_format_source.inline_string", set: www}`, attack{listener: "raw", path: webhooks}, 0},
+	{"a listener without the filter redirects to TLS, but believes a header that says so", "", `
+- {at: "$listeners[1].filter_chains[0].filters[0].typed_config.use_remote_address", set: true}`, attack{listener: plain, path: webhooks, headers: []header{{"X-Forwarded-Proto", "https"}}}, 301},
 	{"the filter is off on a hook's own route", "", `
 - {at: $perroute.disabled, remove: true}
 - {at: $perroute.check_settings, set: {context_extensions: {hookauthz.endpoint: raw}}}`, attack{path: webhooks}, 401},

@@ -437,6 +437,9 @@ func (l *linter) judgeChange(h headerChange, before bool) (overwrites bool) {
 		}
 		return false
 	}
+	if h.set != nil && h.name == "x-forwarded-for" && !trustedAddress(h.set.GetHeader()) {
+		l.reportf(ruleSkipAppend, h.at, "%s sets %s to %q", h.by, h.name, short(headerText(h.set.GetHeader())))
+	}
 	for _, name := range l.signed() {
 		if h.concerns(name) {
 			l.reportf(ruleHeaderChanged, h.at, "%s changes %s before the Check", h.by, name)
@@ -480,11 +483,16 @@ func looksSigned(name string) bool {
 
 // judgeEarly judges what the connection manager does to headers before any filter and before the route is chosen.
 func (l *linter) judgeEarly(c *chain) {
+	for _, rc := range c.routes {
+		for i, name := range rc.GetInternalOnlyHeaders() {
+			l.judgeChange(headerChange{name: strings.ToLower(name), at: l.at(rc, "internal_only_headers", i), by: "internal_only_headers"}, true)
+		}
+	}
 	for _, e := range c.hcm.GetEarlyHeaderMutationExtensions() {
 		if m, ok := opened[*earlyv3.HeaderMutation](l, e.GetTypedConfig()); ok {
 			for _, h := range l.mutations(m.GetMutations(), "early_header_mutation_extensions") {
-				if h.name == clientHeader && h.set != nil {
-					continue // a filter before ext_authz does the same later, or its absence is reported
+				if (h.name == clientHeader || h.name == "x-forwarded-for") && h.set != nil {
+					continue // a filter before ext_authz does the same later, or its absence is reported; the peer is appended later
 				}
 				l.judgeChange(h, true)
 			}

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	loggerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
 	bufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/buffer/v3"
@@ -191,8 +192,8 @@ func (l *linter) judgePolicies(c *chain, ways []*way) {
 		if slices.Contains(e.Headers, "x-request-id") && !c.hcm.GetPreserveExternalRequestId() && c.hcm.GetUseRemoteAddress().GetValue() {
 			l.reportf(ruleRequestID, l.at(c.hcm, "preserve_external_request_id"), "the scheme of %q reads x-request-id", e.Name)
 		}
-		if e.Reservation > 0 && !l.logsOutcomes(c) {
-			l.reportf(ruleOutcomeLog, l.at(c.hcm, "access_log"), "%q has confirm: outcome", e.Name)
+		if at, ok := l.logsOutcomes(c); e.Reservation > 0 && !ok {
+			l.reportf(ruleOutcomeLog, at, "%q has confirm: outcome", e.Name)
 		}
 	}
 }
@@ -273,8 +274,9 @@ func (l *linter) judgeLimit(w *way, f *hcmv3.HttpFilter) {
 	}
 }
 
-// logsOutcomes says whether an access log goes to the authorizer of a chain.
-func (l *linter) logsOutcomes(c *chain) bool {
+// logsOutcomes says whether an access log goes to the authorizer of a chain, with every outcome. Where it does not, at is what is wrong.
+func (l *linter) logsOutcomes(c *chain) (at spot, ok bool) {
+	at = l.at(c.hcm, "access_log")
 	for _, log := range c.hcm.GetAccessLog() {
 		g, ok := opened[*loggerv3.HttpGrpcAccessLogConfig](l, log.GetTypedConfig())
 		if !ok {
@@ -285,9 +287,24 @@ func (l *linter) logsOutcomes(c *chain) bool {
 			own := z.config.GetGrpcService()
 			if z.ours && (service.GetEnvoyGrpc().GetClusterName() == own.GetEnvoyGrpc().GetClusterName() && service.GetEnvoyGrpc() != nil ||
 				service.GetGoogleGrpc() != nil && service.GetGoogleGrpc().GetTargetUri() == own.GetGoogleGrpc().GetTargetUri()) {
-				return true
+				if everyOutcome(log.GetFilter()) {
+					return spot{}, true
+				}
+				at = l.at(log, "filter")
 			}
 		}
 	}
-	return false
+	return at, false
+}
+
+// everyOutcome says whether a filter of an access log lets every answer of the application through. An extension is taken to.
+func everyOutcome(f *accesslogv3.AccessLogFilter) bool {
+	none := func(inner *accesslogv3.AccessLogFilter) bool { return !everyOutcome(inner) }
+	switch {
+	case f.GetAndFilter() != nil:
+		return !slices.ContainsFunc(f.GetAndFilter().GetFilters(), none)
+	case f.GetOrFilter() != nil:
+		return slices.ContainsFunc(f.GetOrFilter().GetFilters(), everyOutcome)
+	}
+	return f == nil || f.GetMetadataFilter() != nil || f.GetNotHealthCheckFilter() != nil || f.GetExtensionFilter() != nil
 }

@@ -183,11 +183,11 @@ var table = []Rule{
 	{ruleRemoteAddress, "remote-address", Error, "At the edge Envoy believes what clients write into x-forwarded-for, x-request-id and its own x-envoy headers.", "use_remote_address: true"},
 	{ruleHops, "trusted-hops", Warning, "The address is taken from x-forwarded-for of whoever connects, and nothing here limits who does.", "`xff_num_trusted_hops: 0`; behind N proxies N exactly, with `filter_chain_match: {direct_source_prefix_ranges: [...]}`"},
 	{ruleClientHeader, "client-header", Error, "The client's own copy of the header survives, and its address can be made up.", "`append: {header: {key: x-hookauthz-client-ip, value: \"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%\"}, append_action: OVERWRITE_IF_EXISTS_OR_ADD}` in a header_mutation filter before ext_authz"},
-	{ruleProxyOptional, "proxy-protocol-optional", Error, "Connections without the header count as well, with the address of whoever opens them.", "allow_requests_without_proxy_protocol: false"},
+	{ruleProxyOptional, "proxy-protocol-optional", Error, "Connections without the header count as well, with the address of whoever opens them.", "`allow_requests_without_proxy_protocol: false`, and `continue_on_listener_filters_timeout: false` in the listener"},
 	{ruleProxyAnyone, "proxy-protocol-anyone", Error, "The header is not authenticated: whoever connects can claim any address.", "filter_chain_match: {direct_source_prefix_ranges: [{address_prefix: BALANCER, prefix_len: 32}]}"},
 	{ruleDetection, "address-detection", Error, "The address is taken from a header of whoever connects, and nothing here limits who does.", "xff_trusted_cidrs with the proxies alone; or `filter_chain_match: {direct_source_prefix_ranges: [...]}`"},
 	{ruleInternalAddrs, "internal-addresses", Error, "Requests from these addresses count as internal, and Envoy keeps their x-envoy headers, which change routes, timeouts and ids.", "internal_address_config with the addresses of your own machines alone"},
-	{ruleSkipAppend, "forwarded-for-kept", Error, "The peer is not written down, so the last element of x-forwarded-for is the client's own.", "skip_xff_append: false"},
+	{ruleSkipAppend, "forwarded-for-kept", Error, "The peer is not written down, so the last element of x-forwarded-for is the client's own.", "`skip_xff_append: false`, and nothing before ext_authz that sets x-forwarded-for to something else"},
 
 	{rulePlainListener, "plain-listener", Warning, "Deliveries, tokens among them, cross the network in plain text.", "transport_socket with a DownstreamTlsContext, TLSv1_2 or later"},
 	{ruleOldTLS, "old-tls", Error, "TLS before 1.2 can be broken on the way.", "tls_params: {tls_minimum_protocol_version: TLSv1_2}"},
