@@ -92,10 +92,13 @@ func (f *faulty) Probe(ctx context.Context, _ string) error {
 }
 
 func (f *faulty) Alive(ctx context.Context, _ time.Duration) (int, error) {
+	f.mu.Lock()
+	replicas := f.replicas
+	f.mu.Unlock()
 	if f.only != "" {
-		return f.replicas, nil
+		return replicas, nil
 	}
-	return f.replicas, f.call(ctx, func() error { return nil })
+	return replicas, f.call(ctx, func() error { return nil })
 }
 
 func (f *faulty) NoteUses(ctx context.Context, uses []policy.SecretUse) error {
