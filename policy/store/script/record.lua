@@ -79,7 +79,8 @@ end
 -- The answer of a stream, while it lasts.
 local function answer(stream)
   local a = stream and redis.call('GET', stream)
-  if a and now < tonumber(string.sub(a, 19, 34)) then return a end
+  local expires = a and tonumber(string.sub(a, 19, 34))
+  if expires and now < expires then return a end
 end
 
 -- Makes another taker the one that recorded the deliveries of the first so many keys.
