@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ecdsa"
@@ -22,6 +23,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -403,6 +405,56 @@ func TestServeSecondSignal(t *testing.T) {
 		t.Errorf("it does not say why:\n%s", s.log)
 	}
 	conn.Close() // the server that was left behind ends with its last call
+}
+
+// Who reads standard error may go away: the server decides as before, and counts the lines.
+func TestServeGoesOnWithoutItsLog(t *testing.T) {
+	dir, _ := folder(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "hookauthz") // by this name the test is the program
+	if err := os.Symlink(self, program); err != nil {
+		t.Fatal(err)
+	}
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--policies", dir)
+	cmd.Stderr = writer
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	writer.Close()
+	s := &serving{t: t}
+	log := bufio.NewScanner(reader)
+	for s.listen == "" && log.Scan() {
+		var line struct{ Listen, Admin string }
+		if json.Unmarshal(log.Bytes(), &line) == nil {
+			s.listen, s.admin = line.Listen, line.Admin
+		}
+	}
+	reader.Close()
+
+	conn := s.dial(insecure.NewCredentials())
+	for i := range 3 {
+		if got := reason(t, conn, delivery("/a", "first", fmt.Sprint("body ", i))); got != "ok" {
+			t.Errorf("a delivery is decided %s, want ok", got)
+		}
+	}
+	eventually(t, "the lines are counted", func() bool {
+		_, text := s.get("/metrics")
+		return strings.Contains(text, "\nhookauthz_log_lost_lines_total 3\n")
+	})
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("its end: %v", err)
+	}
 }
 
 func TestServeUnix(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"sync"
 	"syscall"
 	"time"
@@ -49,7 +50,9 @@ func serve(ctx context.Context, p process, f *serveFlags) error {
 	defer tuneCollector()()
 	signals := make(chan os.Signal, 4)
 	p.signals(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	s, err := newServer(p, f, logger)
+	// Who reads the log may go away; that is no reason to refuse deliveries.
+	signal.Ignore(syscall.SIGPIPE)
+	s, err := newServer(p, f, logger, log)
 	if err != nil {
 		return err
 	}
@@ -57,9 +60,10 @@ func serve(ctx context.Context, p process, f *serveFlags) error {
 }
 
 // newServer loads the policies and opens the listeners.
-func newServer(p process, f *serveFlags, logger *slog.Logger) (*server, error) {
+func newServer(p process, f *serveFlags, logger *slog.Logger, log *lines.Writer) (*server, error) {
 	build := thisBuild()
 	metrics := extauthz.NewMetrics(build.Version)
+	metrics.WatchLog(log.LostLines)
 	s := &server{logger: logger, metrics: metrics, policies: &policies{
 		dir:     f.policies.dir,
 		options: f.policies.options(p, policy.TolerateMissingSecrets),

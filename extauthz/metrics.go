@@ -244,6 +244,13 @@ type policyCollector struct {
 	about, warnings           *prometheus.Desc
 }
 
+// WatchLog shows how many lines of the log were lost. It may be called once.
+func (m *Metrics) WatchLog(lost func() uint64) {
+	m.Registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "hookauthz_log_lost_lines_total", Help: "Lines that are not in the log, because standard error took them too slowly or not at all.",
+	}, func() float64 { return float64(lost()) }))
+}
+
 // WatchUses shows when each secret version was last used, as it is when metrics are read. It must be called before they are.
 func (m *Metrics) WatchUses(uses func() []policy.SecretUse) {
 	if m != nil {

@@ -3,8 +3,10 @@
 package lines
 
 import (
+	"bytes"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,6 +27,7 @@ type Writer struct {
 	wake    chan struct{} // has room for one
 	closing chan struct{} // closed by Close
 	ended   chan struct{} // closed when all is written
+	unread  atomic.Uint64 // lines
 
 	mu       sync.Mutex // guards what follows
 	pending  []byte
@@ -92,14 +95,19 @@ func (w *Writer) run() {
 func (w *Writer) writePending(spare []byte) []byte {
 	batch, lost := w.take(spare)
 	if len(batch) > 0 {
-		// There is no other place to tell of a log that cannot be written.
-		_, _ = w.out.Write(batch)
+		if _, err := w.out.Write(batch); err != nil { // there is no other place to tell of it
+			w.unread.Add(uint64(bytes.Count(batch, []byte("\n"))))
+		}
 	}
 	if lost > 0 {
+		w.unread.Add(uint64(lost))
 		w.config.Lost(lost)
 	}
 	return batch
 }
+
+// LostLines is how many lines there was no room for, or could not be written.
+func (w *Writer) LostLines() uint64 { return w.unread.Load() }
 
 // finish reports whether there will be nothing to write.
 func (w *Writer) finish() bool {

@@ -3,6 +3,7 @@ package lines_test
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -119,6 +120,27 @@ func TestAStuckWriterLosesLines(t *testing.T) {
 		synctest.Wait()
 		if want := "first\n" + strings.Repeat("ten bytes\n", 10) + "21 lost\n"; g.text.String() != want {
 			t.Errorf("got %q, want %q", g.text.String(), want)
+		}
+		if got := w.LostLines(); got != 21 {
+			t.Errorf("%d lines are counted as lost, want 21", got)
+		}
+	})
+}
+
+// A log that nobody reads any more holds nobody up either, and is counted.
+func TestABrokenWriterLosesLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reader, writer := io.Pipe()
+		reader.Close()
+		w := lines.NewWriter(writer, lines.WriterConfig{})
+		for range 3 {
+			fmt.Fprint(w, "in\nvain\n")
+		}
+		if !w.Close(time.Second) {
+			t.Error("it waits for somebody to read")
+		}
+		if got := w.LostLines(); got != 6 {
+			t.Errorf("%d lines are counted as lost, want 6", got)
 		}
 	})
 }

@@ -54,6 +54,7 @@ var metricUses = map[string]metricUse{
 	"connections_refused_total":                    {"counter", "Do more Envoys connect than there may be?"},
 	"panics_total":                                 {"counter", "Is there a fault in the program?"},
 	"log_suppressed_total":                         {"counter", "How large was the flood that the log only counted?"},
+	"log_lost_lines_total":                         {"counter", "Is the log complete?"},
 	"outcomes_total":                               {"counter", "Do outcomes come back from Envoy (`confirm: outcome`)? `none` are entries without a reservation."},
 	"store_duration_seconds":                       {"histogram", "Is it the store that makes checks slow?"},
 	"store_errors_total":                           {"counter", "How often does `onStoreFailure` decide?"},
@@ -97,6 +98,7 @@ func describedMetrics() (map[string]described, error) {
 	m.Spans()
 	m.WatchStore(func() []extauthz.StoreStats { return nil })
 	m.WatchReady(func() bool { return true })
+	m.WatchLog(func() uint64 { return 0 })
 	m.WatchIncidents(func() []incident.Incident { return nil })
 	m.Admin()
 	m.Audit()
