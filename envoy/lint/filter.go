@@ -332,17 +332,18 @@ func (l *linter) judgeCluster(g *corev3.GrpcService_EnvoyGrpc) {
 		return
 	}
 	l.judgeReach(c)
-	l.judgeHost(c, 0)
+	l.judgeHost(c, make(map[string]bool))
 }
 
 // judgeHost judges a cluster as a host of the authorizer; of a cluster of clusters, its members.
-func (l *linter) judgeHost(c *clusterv3.Cluster, depth int) {
-	if c == nil || depth > maxDepth {
+func (l *linter) judgeHost(c *clusterv3.Cluster, seen map[string]bool) {
+	if c == nil || seen[c.GetName()] {
 		return
 	}
+	seen[c.GetName()] = true
 	if members := l.clustersNamed(l.inner[c.GetClusterType().GetTypedConfig()]); len(members) > 0 {
 		for _, member := range members {
-			l.judgeHost(l.clusters[member.name], depth+1)
+			l.judgeHost(l.clusters[member.name], seen)
 		}
 		return
 	}

@@ -320,3 +320,14 @@ func TestEveryValueReplaced(t *testing.T) {
 		}
 	}
 }
+
+// A cluster that holds itself, twice, is judged once.
+func TestClusterWithinItself(t *testing.T) {
+	text := bytes.ReplaceAll(read(t, example), []byte("cluster_name: webhook_authz, authority"), []byte("cluster_name: both, authority"))
+	text = bytes.Replace(text, []byte("  clusters:\n"), []byte(`  clusters:
+  - {name: both, connect_timeout: 1s, lb_policy: CLUSTER_PROVIDED, cluster_type: {name: envoy.clusters.aggregate, typed_config: {"@type": type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig, clusters: [both, both, webhook_authz]}}}
+`), 1)
+	if r := run(t, lint.Config{Name: example, Text: text}); len(r.Findings) > 0 || r.Guarded == 0 {
+		t.Errorf("got\n%s", join(r.Findings))
+	}
+}

@@ -164,6 +164,10 @@ func (l *linter) hops(c *clusterv3.Cluster) []*hop {
 		near := !slices.ContainsFunc(addresses, func(a *corev3.Address) bool { return !local(a) })
 		labels, _ := l.at(e).find("metadata", "filter_metadata", "envoy.transport_socket_match")
 		for _, m := range c.GetTransportSocketMatches() {
+			if c.GetTransportSocketMatcher() != nil { // which may name any
+				add(m.GetTransportSocket(), l.at(m, "transport_socket"), near)
+				continue
+			}
 			criteria, ok := l.at(m).field("match")
 			if !ok || within(criteria.value, labels.value) {
 				add(m.GetTransportSocket(), l.at(m, "transport_socket"), near)
