@@ -55,8 +55,8 @@ const method = `
 - **Shared store**: a Valkey of the same machine, whose own CPU is not counted.
 - **Through Envoy**: as ` + "`hookauthz envoy render`" + ` configures it, with listeners that differ in their authorizer only, 32 senders without TLS, and an application that answers at once.
   Envoy, the authorizer, the senders and the application share the cores.
-- **Overload**: the server has half a CPU, a process that never rests the other half, and the caller the other CPUs: a call costs its caller about as much as the
-  server, which could not be overloaded otherwise. One delivery in four is forged. Every caller waits as long as Envoy does (2.25 s) and
+- **Overload**: the server has a third of a CPU, two processes that never rest the other two, and the caller the other CPUs: a call costs its caller about as
+  much as the server, which could not be overloaded otherwise. One delivery in four is forged. Every caller waits as long as Envoy does (2.25 s) and
   then sends the next one; one that is turned away rests for the second that Retry-After says. Goodput is what was valid, and was allowed in time. Load is
   counted in open calls, not in calls a second: Envoy's circuit breaker and HTTP/2 bound how many can be open, and what is answered makes room for the next.
   10x is ten times the calls at which the peak is reached.
@@ -264,9 +264,9 @@ func (b *bench) overloadTable(p *page, rows []*row) {
 			share(turnedAway), share(late), share(misjudged), number("%.0f %%", 100*medianOf(r, busyOf))}, r.quantiles(), []string{number("%.0f", medianOf(r, peakMiBOf)), "0"}))
 	}
 	if len(cells) > 0 {
-		p.text("## Overload, 2 KiB, half a CPU")
+		p.text("## Overload, 2 KiB, a third of a CPU")
 		p.table(slices.Concat([][]string{{"", "open calls", "goodput/s", "to peak", "turned away", "late", "valid, denied", "its CPU", "p50 ms", "p99 ms", "p999 ms", "peak MiB", "wrongly allowed"}}, cells))
-		p.text("Latencies are of what was let through. A forged delivery that is allowed ends the run. The server shares its CPU with a process that never rests: where it uses half of it, it was busy all the time.")
+		p.text("Latencies are of what was let through. A forged delivery that is allowed ends the run. The server shares its CPU with two processes that never rest: where it uses a third of it, it was busy all the time.")
 	}
 }
 

@@ -224,8 +224,8 @@ func (s *Server) options() []grpc.ServerOption {
 		experimental.BufferPool(s.config.pool),
 		grpc.ReadBufferSize(64 << 10), // four frames of a large body at once
 		// Workers keep their grown stacks: a new goroutine for each check spends a tenth of its time on growing one. Those that wait for a
-		// shared store are under way too.
-		grpc.NumStreamWorkers(uint32(max(64, 4*runtime.GOMAXPROCS(0)))),
+		// shared store are under way too. Many more take turns on more memory than caches hold.
+		grpc.NumStreamWorkers(uint32(max(256, 4*runtime.GOMAXPROCS(0)))),
 	}
 	if s.config.TLS != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(s.config.TLS)))
