@@ -40,10 +40,10 @@ type node struct {
 	line, col int
 	kind      kind
 	null      bool
-	text      string // of a scalar, as written
 	quoted    bool
 	shared    bool    // it stands in the defaults: no single webhook is to blame
 	bad       bool    // it has a fault already
+	text      string  // of a scalar, as written
 	keys      []*node // of a map, beside items
 	items     []*node
 }
@@ -97,6 +97,19 @@ type file struct {
 	hidden map[int]int
 	// faults gathers what is wrong.
 	faults *[]Fault
+	// spare are nodes that are not used yet. Many at once are less work for the garbage collector, which looks at all of a folder each time.
+	spare []node
+}
+
+// node makes the node for one of YAML's.
+func (f *file) node(y *yaml.Node) *node {
+	if len(f.spare) == 0 {
+		f.spare = make([]node, 64)
+	}
+	n := &f.spare[0]
+	f.spare = f.spare[1:]
+	n.file, n.line, n.col = f, y.Line, y.Column
+	return n
 }
 
 // hide keeps the value of n out of every message: from its place to the line where the next node begins.
@@ -258,7 +271,13 @@ func (t *treeBuilder) fail(y *yaml.Node, problem, fix string) *node {
 		t.file.fault(y.Line, y.Column, "", problem, fix)
 	}
 	t.failed = true
-	return &node{file: t.file, line: y.Line, col: y.Column, null: true}
+	return t.nothing(y)
+}
+
+func (t *treeBuilder) nothing(y *yaml.Node) *node {
+	n := t.file.node(y)
+	n.null = true
+	return n
 }
 
 func (t *treeBuilder) node(y *yaml.Node, depth, aliases int) *node {
@@ -268,7 +287,7 @@ func (t *treeBuilder) node(y *yaml.Node, depth, aliases int) *node {
 	}
 	switch {
 	case t.failed:
-		return &node{file: t.file, line: y.Line, col: y.Column, null: true}
+		return t.nothing(y)
 	case depth > maxNesting:
 		return t.fail(y, fmt.Sprintf("the document is nested more than %d deep", maxNesting), "write it flatter")
 	case t.nodes > maxDocumentNodes:
@@ -276,16 +295,18 @@ func (t *treeBuilder) node(y *yaml.Node, depth, aliases int) *node {
 	case t.aliased > maxAliasedNodes:
 		return t.fail(y, fmt.Sprintf("the aliases of the document expand to more than %d values", maxAliasedNodes), "write the values out or use WebhookDefaults")
 	}
-	n := &node{file: t.file, line: y.Line, col: y.Column}
-	switch y.Kind {
-	case yaml.AliasNode:
+	if y.Kind == yaml.AliasNode {
 		return t.node(y.Alias, depth+1, aliases+1)
+	}
+	n := t.file.node(y)
+	switch y.Kind {
 	case yaml.ScalarNode:
 		n.text = y.Value
 		n.quoted = y.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0
 		n.null = y.ShortTag() == "!!null" && !n.quoted
 	case yaml.SequenceNode:
 		n.kind = listNode
+		n.items = make([]*node, 0, len(y.Content))
 		for _, item := range y.Content {
 			n.items = append(n.items, t.node(item, depth+1, aliases))
 		}
@@ -301,6 +322,7 @@ func (t *treeBuilder) node(y *yaml.Node, depth, aliases int) *node {
 
 func (t *treeBuilder) mapping(n *node, y *yaml.Node, depth, aliases int) {
 	seen := make(map[string]int, len(y.Content)/2)
+	n.keys, n.items = make([]*node, 0, len(y.Content)/2), make([]*node, 0, len(y.Content)/2)
 	for i := 0; i+1 < len(y.Content); i += 2 {
 		key := y.Content[i]
 		switch {

@@ -133,6 +133,9 @@ func (s *Scheme) With(p Parameters) (*Scheme, []Fault) {
 	if len(faults) > 0 {
 		return nil, faults
 	}
+	if len(p.Topics) == 0 && !p.UnsignedAttributes && p.WebhookID == "" {
+		return s, nil // thousands of policies share it
+	}
 	bound := *s
 	bound.parameters = Parameters{Topics: slices.Clone(p.Topics), UnsignedAttributes: p.UnsignedAttributes, WebhookID: p.WebhookID}
 	return &bound, nil
