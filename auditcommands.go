@@ -174,7 +174,7 @@ func newAuditQuery(p process) *cobra.Command {
 	var since, until ago
 	output := oneOf("text", "json")
 	kind := oneOf("", audit.Kinds...)
-	decision := oneOf("", "allow", "deny", "answer")
+	decision := oneOf("", admin.AuditDecisions...)
 	c := &cobra.Command{
 		Use:   "query [FILE...]",
 		Short: "Search the audit file: which deliveries were accepted with the leaked key",
@@ -192,24 +192,23 @@ Exit code 1 if lines could not be read: the file was changed.`,
 			q.Kind, q.Decision = kind.value, decision.value
 			now := p.now()
 			q.Since, q.Until = since.moment(now), until.moment(now)
-			var begins *audit.Begin
-			search := func(found func(audit.Entry, []byte) error) (int, error) { return searchFiles(files, q, &begins, found) }
+			search := func(found func(audit.Entry, []byte) error) (searched, error) { return searchFiles(files, q, found) }
 			if len(files) == 0 {
 				client, err := flags.client()
 				if err != nil {
 					return err
 				}
-				search = func(found func(audit.Entry, []byte) error) (int, error) {
-					return searchServer(c, client, q, &begins, found)
+				search = func(found func(audit.Entry, []byte) error) (searched, error) {
+					return searchServer(c, client, q, found)
 				}
 			}
-			unread, err := printEntries(p.stdout, output.value == "json", search)
-			if begins != nil && q.Since.Before(begins.Time) {
+			s, err := printEntries(p.stdout, output.value == "json", search)
+			if s.begins != nil && q.Since.Before(s.begins.Time) {
 				fmt.Fprintf(p.stderr, "note: the file begins with number %d, of %s: what is older is in the file before it, which was moved away; 'audit query FILE...' reads both\n",
-					begins.Seq, stamp(begins.Time))
+					s.begins.Seq, stamp(s.begins.Time))
 			}
-			if err == nil && unread > 0 {
-				return failed("'hookauthz audit verify' tells them", "%s could not be read: the file was changed", count(unread, "line"))
+			if err == nil && s.unread > 0 {
+				return failed("'hookauthz audit verify' tells them", "%s could not be read: the file was changed", count(s.unread, "line"))
 			}
 			return err
 		},
@@ -226,28 +225,34 @@ Exit code 1 if lines could not be read: the file was changed.`,
 	return c
 }
 
+// searched is what a search came to, beside what it found.
+type searched struct {
+	unread int          // lines
+	begins *audit.Begin // where the first file goes on from another
+}
+
 // searchFiles reads files line by line.
-func searchFiles(files []string, q audit.Query, begins **audit.Begin, found func(audit.Entry, []byte) error) (unread int, err error) {
+func searchFiles(files []string, q audit.Query, found func(audit.Entry, []byte) error) (s searched, err error) {
 	for n, file := range files {
 		f, err := os.Open(filepath.Clean(file))
 		if err != nil {
-			return unread, failed("", "reading the audit file: %w", err)
+			return s, failed("", "reading the audit file: %w", err)
 		}
 		if n == 0 {
-			*begins = audit.BeginOf(f)
+			s.begins = audit.BeginOf(f)
 		}
 		part, err := audit.Find(f, q, found)
 		f.Close()
-		unread += part.Unread
+		s.unread += part.Unread
 		if err != nil {
-			return unread, err
+			return s, err
 		}
 	}
-	return unread, nil
+	return s, nil
 }
 
 // searchServer asks a running server page by page.
-func searchServer(c *cobra.Command, client *adminClient, q audit.Query, begins **audit.Begin, found func(audit.Entry, []byte) error) (unread int, err error) {
+func searchServer(c *cobra.Command, client *adminClient, q audit.Query, found func(audit.Entry, []byte) error) (s searched, err error) {
 	query := url.Values{"limit": {"1000"}}
 	for name, value := range map[string]string{"kind": q.Kind, "endpoint": q.Endpoint, "secret_version": q.SecretVersion, "decision": q.Decision} {
 		if value != "" {
@@ -262,30 +267,30 @@ func searchServer(c *cobra.Command, client *adminClient, q audit.Query, begins *
 	for {
 		var page admin.AuditPage
 		if err := client.get(c.Context(), "/api/v1/audit", query, &page); err != nil {
-			return unread, err
+			return s, err
 		}
-		unread += page.Unread
+		s.unread += page.Unread
 		if page.Begins != nil {
-			*begins = page.Begins
+			s.begins = page.Begins
 		}
 		for _, line := range page.Entries {
 			var e audit.Entry
 			if err := json.Unmarshal(line, &e); err != nil {
-				return unread, failed("", "the answer of %s holds a line that cannot be read", client.shown)
+				return s, failed("", "the answer of %s holds a line that cannot be read", client.shown)
 			}
 			if err := found(e, line); err != nil {
-				return unread, err
+				return s, err
 			}
 		}
 		if page.Next == "" {
-			return unread, nil
+			return s, nil
 		}
 		query.Set("after", page.Next)
 	}
 }
 
 // printEntries prints what is found, as it is found.
-func printEntries(w io.Writer, asJSON bool, search func(found func(audit.Entry, []byte) error) (int, error)) (unread int, err error) {
+func printEntries(w io.Writer, asJSON bool, search func(found func(audit.Entry, []byte) error) (searched, error)) (s searched, err error) {
 	if !asJSON {
 		return search(func(e audit.Entry, _ []byte) error {
 			_, err := io.WriteString(w, entryText(&e)+"\n")
@@ -293,7 +298,7 @@ func printEntries(w io.Writer, asJSON bool, search func(found func(audit.Entry, 
 		})
 	}
 	between := "{\"entries\": ["
-	unread, err = search(func(_ audit.Entry, line []byte) error {
+	s, err = search(func(_ audit.Entry, line []byte) error {
 		_, err := fmt.Fprintf(w, "%s\n%s", between, bytes.TrimSuffix(line, []byte("\n")))
 		between = ","
 		return err
@@ -301,10 +306,10 @@ func printEntries(w io.Writer, asJSON bool, search func(found func(audit.Entry, 
 	if between != "," {
 		fmt.Fprint(w, between)
 	}
-	if _, e := fmt.Fprintf(w, "\n], \"unread\": %d}\n", unread); err == nil {
+	if _, e := fmt.Fprintf(w, "\n], \"unread\": %d}\n", s.unread); err == nil {
 		err = e
 	}
-	return unread, err
+	return s, err
 }
 
 // entryText is a line for people.

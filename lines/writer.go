@@ -27,7 +27,7 @@ type Writer struct {
 	wake    chan struct{} // has room for one
 	closing chan struct{} // closed by Close
 	ended   chan struct{} // closed when all is written
-	unread  atomic.Uint64 // lines
+	missing atomic.Uint64 // lines that were lost
 
 	mu       sync.Mutex // guards what follows
 	pending  []byte
@@ -96,18 +96,18 @@ func (w *Writer) writePending(spare []byte) []byte {
 	batch, lost := w.take(spare)
 	if len(batch) > 0 {
 		if _, err := w.out.Write(batch); err != nil { // there is no other place to tell of it
-			w.unread.Add(uint64(bytes.Count(batch, []byte("\n"))))
+			w.missing.Add(uint64(bytes.Count(batch, []byte("\n"))))
 		}
 	}
 	if lost > 0 {
-		w.unread.Add(uint64(lost))
+		w.missing.Add(uint64(lost))
 		w.config.Lost(lost)
 	}
 	return batch
 }
 
 // LostLines is how many lines there was no room for, or could not be written.
-func (w *Writer) LostLines() uint64 { return w.unread.Load() }
+func (w *Writer) LostLines() uint64 { return w.missing.Load() }
 
 // finish reports whether there will be nothing to write.
 func (w *Writer) finish() bool {

@@ -33,8 +33,8 @@ const maxScan = 16 << 20
 
 var auditParameters = append([]string{"kind", "endpoint", "secret_version", "decision", "since", "until"}, pageParameters...)
 
-// auditDecisions are what decisions there are.
-var auditDecisions = []string{policy.Allow.String(), policy.Deny.String(), policy.Answer.String()}
+// AuditDecisions are what decisions a query may ask for.
+var AuditDecisions = []string{policy.Allow.String(), policy.Deny.String(), policy.Answer.String()}
 
 func (a *api) audit(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/v1/audit", a.read(auditParameters, func(_ *http.Request, query url.Values) (any, error) {
@@ -73,7 +73,7 @@ func auditQuery(query url.Values) (q audit.Query, err error) {
 	for _, one := range []struct {
 		name string
 		of   []string
-	}{{"kind", audit.Kinds}, {"decision", auditDecisions}} {
+	}{{"kind", audit.Kinds}, {"decision", AuditDecisions}} {
 		if query.Has(one.name) && !slices.Contains(one.of, query.Get(one.name)) {
 			return q, badRequest(one.name, "there are "+strings.Join(one.of, ", "), "there is no %s %.64q", one.name, query.Get(one.name))
 		}
