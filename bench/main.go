@@ -123,7 +123,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 func (b *bench) measure(ctx context.Context, stdout io.Writer, file string) error {
 	begin := time.Now()
 	rows := b.plan()
-	if len(rows) == 0 && !slices.ContainsFunc(b.sizes, b.profiles) {
+	if len(rows) == 0 && len(b.planWork()) == 0 {
 		return fmt.Errorf("no row matches -rows %s and -sizes", b.rows)
 	}
 	o, err := b.measureAll(ctx, rows)

@@ -34,7 +34,7 @@ func TestRun(t *testing.T) {
 	file := filepath.Join(dir, "performance.md")
 	var out, progress bytes.Buffer
 	args := []string{"-server", server, "-rounds", "2", "-period", "20ms", "-write", file,
-		"-rows", "TCP, 2 KiB, (no-op|full policy|denied.*)$|socket, 2 KiB, full|10x|profile, 2 KiB"}
+		"-rows", "TCP, 2 KiB, (no-op|full policy|denied.*)$|socket, 2 KiB, full|10x|profile, 2 KiB$"}
 	if err := run(context.Background(), args, &out, &progress); err != nil {
 		t.Fatal(err)
 	}

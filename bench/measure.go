@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// checks measures calls of Check, of which every one must be allowed, or every one denied.
-func (b *bench) checks(of lazy[*server], d delivery, allowed bool) measurement {
+// checks measures calls of Check, so many at once, of which every one must be allowed, or every one denied.
+func (b *bench) checks(of lazy[*server], d delivery, atOnce int, allowed bool) measurement {
 	template := once(func(context.Context) (*message, error) { return newMessage(d, asCheck) })
 	return func(ctx context.Context) (sample, error) {
 		s, err := of(ctx)
@@ -20,7 +20,7 @@ func (b *bench) checks(of lazy[*server], d delivery, allowed bool) measurement {
 		if err != nil {
 			return sample{}, err
 		}
-		return b.watched(ctx, s, s.checkers(m, b.concurrency, allowed), b.warmUp(), allowed)
+		return b.watched(ctx, s, s.checkers(m, atOnce, allowed), b.warmUp(), allowed)
 	}
 }
 

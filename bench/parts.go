@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,14 +36,15 @@ var parts = []part{hashPart, signaturePart, statePart, decisionPart, readPart, w
 
 const ours = "github.com/hookauthz/hookauthz/"
 
-// partPrefixes say by the beginning of a frame what it works for. The first one that fits is it.
+// partPrefixes say by the beginning of a frame what it works for. The first one that fits is it. A hash that the signature does not ask for is
+// part of what asks for it.
 var partPrefixes = []struct {
 	prefix string
 	part   part
 }{
-	{"crypto/internal/fips140/", hashPart},
 	{ours + "policy/signature/", signaturePart},
 	{ours + "policy/store/", statePart},
+	{"github.com/redis/rueidis", statePart},
 	{ours + "policy/", decisionPart},
 	{ours + "extauthz/decode.go", readPart},
 	{ours + "extauthz/respond.go", writePart},
@@ -56,7 +59,10 @@ var partPrefixes = []struct {
 	{"google.golang.org/grpc.(*Server).serverWorker", grpcPart},
 }
 
-const grpcPrefix = "google.golang.org/grpc"
+const (
+	grpcPrefix = "google.golang.org/grpc"
+	hashPrefix = "crypto/internal/fips140/"
+)
 
 // frame is a function as partPrefixes have it: one of ours is named by its package and file.
 func frame(f *profile.Function) string {
@@ -70,13 +76,17 @@ func frame(f *profile.Function) string {
 // partOf says what a stack of frames, the innermost first, works for. What grpc-go and the runtime do is found by where they began.
 func partOf(stack []string) part {
 	called := false // by us
+	hash := false
 	for _, f := range stack {
+		hash = hash || strings.HasPrefix(f, hashPrefix)
 		for _, p := range partPrefixes {
 			switch {
 			case !strings.HasPrefix(f, p.prefix):
 				continue
 			case called && strings.HasPrefix(f, ours):
 				return grpcPart
+			case hash && p.part == signaturePart:
+				return hashPart
 			}
 			return p.part
 		}
@@ -109,26 +119,44 @@ func partsOf(data []byte) (map[part]float64, error) {
 	return shares, nil
 }
 
-// work is where the CPU time of a check at one size goes.
+// work is where the CPU time of a check goes.
 type work struct {
-	size   int
+	what   string
 	micros float64
 	shares map[part]float64
 }
 
-func profileName(size int) string { return "profile, " + sizeText(size) }
+// profiled is what a profile is made of. It is named as a row is.
+type profiled struct {
+	size   int
+	atOnce int
+	shared bool // the store
+}
 
-func (b *bench) profiles(size int) bool { return b.rows.MatchString(profileName(size)) }
+func (p profiled) String() string { return "profile, " + p.what() }
 
-// measureWork profiles the full policy at each size.
+func (p profiled) what() string {
+	text := sizeText(p.size)
+	if p.shared {
+		text += ", shared store"
+	}
+	if p.atOnce > 0 {
+		text += fmt.Sprintf(", %d at once", p.atOnce)
+	}
+	return text
+}
+
+func (b *bench) planWork() []profiled {
+	all := []profiled{{size: small}, {size: small, shared: true}, {size: small, atOnce: busy}, {size: small, atOnce: busy, shared: true}, {size: medium}, {size: large}}
+	return slices.DeleteFunc(all, func(p profiled) bool { return !slices.Contains(b.sizes, p.size) || !b.rows.MatchString(p.String()) })
+}
+
+// measureWork profiles the full policy.
 func (b *bench) measureWork(ctx context.Context) ([]work, error) {
 	var all []work
-	for _, size := range b.sizes {
-		if !b.profiles(size) {
-			continue
-		}
-		b.tell("", profileName(size))
-		w, err := b.profileSize(ctx, size)
+	for _, p := range b.planWork() {
+		b.tell("", p.String())
+		w, err := b.profileOne(ctx, p)
 		if err != nil {
 			return nil, err
 		}
@@ -137,13 +165,21 @@ func (b *bench) measureWork(ctx context.Context) ([]work, error) {
 	return all, nil
 }
 
-func (b *bench) profileSize(ctx context.Context, size int) (work, error) {
-	s, err := b.startHookauthz(ctx, hookauthz{policies: 1, spec: fullSpec, flags: []string{"--pprof"}})
+func (b *bench) profileOne(ctx context.Context, p profiled) (work, error) {
+	h := hookauthz{policies: 1, spec: fullSpec, flags: []string{"--pprof"}}
+	if p.shared {
+		url, err := b.startStore(ctx)
+		if err != nil {
+			return work{}, err
+		}
+		h.storeURL = url
+	}
+	s, err := b.startHookauthz(ctx, h)
 	if err != nil {
 		return work{}, err
 	}
 	defer b.endServer(s)
-	m, err := newMessage(delivery{size: size}, asCheck)
+	m, err := newMessage(delivery{size: p.size}, asCheck)
 	if err != nil {
 		return work{}, err
 	}
@@ -152,21 +188,21 @@ func (b *bench) profileSize(ctx context.Context, size int) (work, error) {
 		data []byte
 		err  error
 	}
-	profiled := make(chan result, 1)
+	done := make(chan result, 1)
 	go func() {
 		data, err := s.profile(ctx, period)
-		profiled <- result{data, err}
+		done <- result{data, err}
 	}()
-	l, err := drive(ctx, s.checkers(m, b.concurrency, true), b.warmUp(), period, s.process)
+	l, err := drive(ctx, s.checkers(m, cmp.Or(p.atOnce, b.concurrency), true), b.warmUp(), period, s.process)
 	if err != nil {
 		return work{}, err
 	}
-	r := <-profiled
+	r := <-done
 	if r.err != nil {
 		return work{}, r.err
 	}
 	shares, err := partsOf(r.data)
-	return work{size, float64(l.cpu[0].Nanoseconds()) / 1e3 / float64(l.all()), shares}, err
+	return work{p.what(), float64(l.cpu[0].Nanoseconds()) / 1e3 / float64(l.all()), shares}, err
 }
 
 func workTable(p *page, all []work) {
@@ -175,7 +211,7 @@ func workTable(p *page, all []work) {
 	}
 	head, sum := []string{"CPU µs/check"}, []string{"all"}
 	for _, w := range all {
-		head = append(head, sizeText(w.size), "")
+		head = append(head, w.what, "")
 		sum = append(sum, number("%.1f", w.micros), "")
 	}
 	cells := [][]string{head}

@@ -23,6 +23,8 @@ func TestPartOf(t *testing.T) {
 		{"hash", []string{"crypto/internal/fips140/sha256.blockSHANI", ours + "policy/signature/match.go", decide, check, worker}, hashPart},
 		{"signature", []string{"runtime.memmove", ours + "policy/signature/parse.go", decide, check, worker}, signaturePart},
 		{"state", []string{"runtime.mapaccess1", ours + "policy/store/memory.go", decide, check, worker}, statePart},
+		{"hash of a key", []string{"crypto/internal/fips140/sha256.blockSHANI", ours + "policy/store/redis.go", decide, check, worker}, statePart},
+		{"reply of the store", []string{syscall, "bufio.(*Reader).Read", "github.com/redis/rueidis.(*pipe)._backgroundRead"}, statePart},
 		{"decision", []string{ours + "policy/source/source.go", decide, check, worker}, decisionPart},
 		{"read", []string{ours + "extauthz/decode.go", check, worker}, readPart},
 		{"write", []string{"slices.Insert", ours + "extauthz/respond.go", check, worker}, writePart},

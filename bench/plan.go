@@ -36,6 +36,8 @@ const (
 	signatureRow = "signature only"
 	fullRow      = "full policy"
 	storeRow     = "full policy, shared store"
+	fullManyRow  = "full policy, 64 at once"
+	storeManyRow = "full policy, shared store, 64 at once"
 	oneOfManyRow = "full policy, 10,000 policies"
 	forgedRow    = "denied: bad signature"
 	addressRow   = "denied: unknown address"
@@ -65,6 +67,7 @@ const (
 	medium = 64 << 10
 	large  = 1 << 20
 	many   = 10_000 // policies
+	busy   = 64     // checks at once that keep a server busy although each of them waits for a store
 )
 
 // lazy starts something when it is needed first.
@@ -95,7 +98,7 @@ func (b *bench) plan() []*row {
 
 func (b *bench) planChecks(noop, full, tenThousand lazy[*server]) (rows []*row) {
 	add := func(name string, s lazy[*server], d delivery, allowed bool) {
-		rows = append(rows, &row{table: checksTable, name: name, size: d.size, measure: b.checks(s, d, allowed)})
+		rows = append(rows, &row{table: checksTable, name: name, size: d.size, measure: b.checks(s, d, b.concurrency, allowed)})
 	}
 	signature := b.lazily(hookauthz{policies: 1, spec: signatureSpec})
 	hundred := b.lazily(hookauthz{policies: 100, spec: fullSpec})
@@ -108,6 +111,9 @@ func (b *bench) planChecks(noop, full, tenThousand lazy[*server]) (rows []*row) 
 		if size != small {
 			continue
 		}
+		rows = append(rows,
+			&row{table: checksTable, name: storeManyRow, size: size, measure: b.checks(shared, delivery{size: size}, busy, true)},
+			&row{table: checksTable, name: fullManyRow, size: size, measure: b.checks(full, delivery{size: size}, busy, true)})
 		add(oneOfManyRow, tenThousand, delivery{size: size, only: many / 2}, true)
 		add("full policy, 100 policies", hundred, delivery{size: size, only: 50}, true)
 		add("full policy, 10,000 policies in turn", tenThousand, delivery{size: size, policies: many}, true)
@@ -129,8 +135,8 @@ func (b *bench) planSockets(noop lazy[*server]) (rows []*row) {
 	full := b.lazily(hookauthz{policies: 1, spec: fullSpec, socket: true})
 	for _, size := range []int{small, medium, large} {
 		rows = append(rows,
-			&row{table: socketTable, name: noopRow, size: size, measure: b.checks(noopSocket, delivery{size: size}, true)},
-			&row{table: socketTable, name: fullRow, size: size, measure: b.checks(full, delivery{size: size}, true)})
+			&row{table: socketTable, name: noopRow, size: size, measure: b.checks(noopSocket, delivery{size: size}, b.concurrency, true)},
+			&row{table: socketTable, name: fullRow, size: size, measure: b.checks(full, delivery{size: size}, b.concurrency, true)})
 	}
 	return rows
 }

@@ -45,14 +45,16 @@ const method = `
   interval, from the order of the rounds (binomial: of nine rounds the second smallest to the second largest, which covers 96 %). Latencies are
   quantiles of all calls of all rounds.
 - **CPU** is user and system time of the server's process alone, from its CPU clock, in nanoseconds. The caller's part of the loopback is not in it, and the caller shares
-  the machine: checks/s says what both together do on these cores, at 16 checks at once over 2 connections.
+  the machine: checks/s says what both together do on these cores, at 16 checks at once over 2 connections
+  where the row says nothing else.
 - **Deliveries.** Every one is new: its body, its signature and its stream differ from all others of the run, so that the replay memory records each of
   them. The caller changes the end of a body that is encoded already and computes the last block of the HMAC; the server computes all of it. The caller reads
   the code of every reply, and one that is not as it must be ends the run: a delivery that was not new would be denied.
 - **Full policy**: address list, signature (GitHub's HMAC-SHA256), failed-verification budget, one rate limit, and replay memory of 30 s, so that deliveries are
   forgotten within the run as others are recorded. **Signature only** keeps no state. Every decision is logged as JSON into a pipe, as in a container; the lines are
   counted, and a missing one ends the run. Denials come as a flood, of which the log holds the first ten a second and a count.
-- **Shared store**: a Valkey of the same machine, whose own CPU is not counted.
+- **Shared store**: a Valkey of the same machine, whose own CPU is not counted. A check that waits for its answer lets the server run out of work: at 16 at once
+  the server goes to sleep and is woken many times as often as with the embedded store, and that is most of the difference; at 64 there is nearly always another check to go on with.
 - **Through Envoy**: as ` + "`hookauthz envoy render`" + ` configures it, with listeners that differ in their authorizer only, 32 senders without TLS, and an application that answers at once.
   Envoy, the authorizer, the senders and the application share the cores.
 - **Overload**: the server has a third of a CPU, two processes that never rest the other two, and the caller the other CPUs: a call costs its caller about as

@@ -123,6 +123,8 @@ func dial(ctx context.Context, address string, count int) ([]*grpc.ClientConn, e
 	var conns []*grpc.ClientConn
 	for range count {
 		conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("hookauthz"),
+			// As Envoy, which does not measure the way to the server with pings that the server has to answer.
+			grpc.WithStaticStreamWindowSize(1<<20), grpc.WithStaticConnWindowSize(1<<20),
 			grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{}), grpc.MaxCallSendMsgSize(8<<20)))
 		if err != nil {
 			return nil, err

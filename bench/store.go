@@ -40,5 +40,6 @@ func (b *bench) startStore(ctx context.Context) (string, error) {
 		}
 		return err
 	})
-	return fmt.Sprintf("redis://%s/0", address), err
+	b.storeURL = fmt.Sprintf("redis://%s/0", address)
+	return b.storeURL, err
 }
