@@ -78,6 +78,9 @@ func TestServeAudit(t *testing.T) {
 	if code, out := s.command("audit", "verify", file+".1", file); code != 0 || !strings.Contains(out, "as they were written") {
 		t.Errorf("verify: %d %s", code, out)
 	}
+	if code, out := s.command("audit", "verify", os.DevNull); code != 0 || !strings.HasPrefix(out, "no lines\n") {
+		t.Errorf("verify of nothing: %d %s", code, out)
+	}
 	text, err := os.ReadFile(file + ".1")
 	if err != nil {
 		t.Fatal(err)

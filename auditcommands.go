@@ -128,7 +128,11 @@ func printReport(w io.Writer, r *audit.Report) error {
 	for _, f := range r.Faults {
 		b.WriteString(printable(f.String()) + "\n")
 	}
-	if len(r.Faults) == 0 {
+	switch {
+	case len(r.Faults) > 0:
+	case r.Lines == 0:
+		b.WriteString("no lines\n")
+	default:
 		fmt.Fprintf(&b, "%s, number %d to %d, as they were written\nhead %s\n", count(r.Lines, "line"), r.First, r.Head.Seq, r.Head.Hash)
 	}
 	if r.First > 1 {
