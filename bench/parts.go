@@ -75,8 +75,7 @@ func frame(f *profile.Function) string {
 
 // partOf says what a stack of frames, the innermost first, works for. What grpc-go and the runtime do is found by where they began.
 func partOf(stack []string) part {
-	called := false // by us
-	hash := false
+	called, hash := false, false // called: by us
 	for _, f := range stack {
 		hash = hash || strings.HasPrefix(f, hashPrefix)
 		for _, p := range partPrefixes {
@@ -166,15 +165,7 @@ func (b *bench) measureWork(ctx context.Context) ([]work, error) {
 }
 
 func (b *bench) profileOne(ctx context.Context, p profiled) (work, error) {
-	h := hookauthz{policies: 1, spec: fullSpec, flags: []string{"--pprof"}}
-	if p.shared {
-		url, err := b.startStore(ctx)
-		if err != nil {
-			return work{}, err
-		}
-		h.storeURL = url
-	}
-	s, err := b.startHookauthz(ctx, h)
+	s, err := b.startHookauthz(ctx, hookauthz{policies: 1, spec: fullSpec, shared: p.shared, flags: []string{"--pprof"}})
 	if err != nil {
 		return work{}, err
 	}

@@ -102,7 +102,7 @@ func (b *bench) planChecks(noop, full, tenThousand lazy[*server]) (rows []*row) 
 	}
 	signature := b.lazily(hookauthz{policies: 1, spec: signatureSpec})
 	hundred := b.lazily(hookauthz{policies: 100, spec: fullSpec})
-	shared := once(b.startShared)
+	shared := b.lazily(hookauthz{policies: 1, spec: fullSpec, shared: true})
 	for _, size := range []int{small, medium, large} {
 		add(storeRow, shared, delivery{size: size}, true)
 		add(signatureRow, signature, delivery{size: size}, true)

@@ -14,7 +14,7 @@ import (
 // quarter that is denied. With -store it goes to the shared store.
 func (b *bench) profile(ctx context.Context, file string) error {
 	const policies = 100
-	s, err := b.startHookauthz(ctx, hookauthz{policies: policies, spec: fullSpec, storeURL: b.storeURL, flags: []string{"--pprof"}})
+	s, err := b.startHookauthz(ctx, hookauthz{policies: policies, spec: fullSpec, shared: b.storeURL != "", flags: []string{"--pprof"}})
 	if err != nil {
 		return err
 	}

@@ -53,8 +53,8 @@ const method = `
 - **Full policy**: address list, signature (GitHub's HMAC-SHA256), failed-verification budget, one rate limit, and replay memory of 30 s, so that deliveries are
   forgotten within the run as others are recorded. **Signature only** keeps no state. Every decision is logged as JSON into a pipe, as in a container; the lines are
   counted, and a missing one ends the run. Denials come as a flood, of which the log holds the first ten a second and a count.
-- **Shared store**: a Valkey of the same machine, whose own CPU is not counted. A check that waits for its answer lets the server run out of work: at 16 at once
-  the server goes to sleep and is woken many times as often as with the embedded store, and that is most of the difference; at 64 there is nearly always another check to go on with.
+- **Shared store**: a Valkey of the same machine, whose own CPU is not counted. Checks that wait for its answer leave the server without work: at 16 at once its
+  threads go to sleep and are woken about twice as often as with the embedded store, which costs beside the call itself; at 64 there is more often another check to go on with.
 - **Through Envoy**: as ` + "`hookauthz envoy render`" + ` configures it, with listeners that differ in their authorizer only, 32 senders without TLS, and an application that answers at once.
   Envoy, the authorizer, the senders and the application share the cores.
 - **Overload**: the server has a third of a CPU, two processes that never rest the other two, and the caller the other CPUs: a call costs its caller about as

@@ -72,7 +72,7 @@ type hookauthz struct {
 	policies int // how many
 	spec     string
 	socket   bool
-	storeURL string
+	shared   bool // its store
 	cpus     []int
 	flags    []string
 }
@@ -88,9 +88,13 @@ func (b *bench) startHookauthz(ctx context.Context, h hookauthz) (*server, error
 		s.address = "unix:" + filepath.Join(b.dir, fmt.Sprintf("authz-%d.sock", b.started))
 	}
 	args := append([]string{"serve", "--policies", dir, "--listen", s.address, "--admin", s.admin}, h.flags...)
-	if h.storeURL != "" {
+	if h.shared {
+		url, err := b.startStore(ctx)
+		if err != nil {
+			return nil, err
+		}
 		// A second instead of 50 ms: on a busy machine the store is late, and decisions without it would be measured.
-		args = append(args, "--store", h.storeURL, "--store-timeout", "1s")
+		args = append(args, "--store", url, "--store-timeout", "1s")
 	}
 	return b.startServer(ctx, s, h.cpus, b.server, args...)
 }

@@ -8,16 +8,7 @@ import (
 	"time"
 )
 
-// startShared starts a hookauthz with a shared store.
-func (b *bench) startShared(ctx context.Context) (*server, error) {
-	url, err := b.startStore(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return b.startHookauthz(ctx, hookauthz{policies: 1, spec: fullSpec, storeURL: url})
-}
-
-// startStore starts a Valkey, unless one is given, and returns its URL.
+// startStore starts a Valkey, unless one is given or started already, and returns its URL.
 func (b *bench) startStore(ctx context.Context) (string, error) {
 	if b.storeURL != "" {
 		return b.storeURL, nil
@@ -40,6 +31,9 @@ func (b *bench) startStore(ctx context.Context) (string, error) {
 		}
 		return err
 	})
+	if err != nil {
+		return "", err
+	}
 	b.storeURL = fmt.Sprintf("redis://%s/0", address)
-	return b.storeURL, err
+	return b.storeURL, nil
 }
